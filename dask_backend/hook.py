@@ -1,0 +1,43 @@
+"""The one patch of Dask: the name ``composable`` in its table of schedulers.
+
+Read and tested with Dask 2025.1 to 2026.8.
+
+Loaded by file, without the package around it, so nothing of ours may be imported at the top.
+"""
+
+
+def install(base):
+    """Register with the imported module ``dask.base``. Idempotent."""
+
+    base.named_schedulers.setdefault("composable", _get)
+
+
+def _get(dsk, keys, **kwargs):
+    """Compute in the arena: ``composable_threads.dask_backend.get``, imported at its first use."""
+    from composable_threads.dask_backend import get
+
+    return get(dsk, keys, **kwargs)
+
+
+def activate(base):
+    """Take over Dask's threads, asked for by name or by default; processes, sync and clusters stay.
+
+    Collections keep the function they were given at import as their default, so it is exchanged where all schedulers are
+    looked up.
+    """
+    import dask.threaded
+
+    stock_lookup, stock_get = base.get_scheduler, dask.threaded.get
+
+    def get_scheduler(*args, **kwargs):
+        found = stock_lookup(*args, **kwargs)
+        return _get if found is stock_get else found
+
+    base._composable_threads_stock = stock_lookup
+    base.get_scheduler = get_scheduler
+
+
+def deactivate(base):
+    """Give them back."""
+    base.get_scheduler = base._composable_threads_stock
+    del base._composable_threads_stock

@@ -1,0 +1,316 @@
+#include "arena.h"
+
+#include <algorithm>
+#include <stdexcept>
+
+#include "keeper.h"
+#include "lifecycle.h"
+#include "spares.h"
+#include "workers.h"
+
+namespace composable {
+namespace {
+
+// How long a region's caller waits for a runner to step back before it runs as one more. Runners look at every
+// block, so this is reached only where a single block is longer, or blocked on something the caller holds.
+constexpr auto kReclaim = std::chrono::milliseconds(100);
+
+// One summons wakes up to this many; each of them summons on. Keeps the submitting thread's cost bounded.
+constexpr int kFanOut = 2;
+
+std::atomic<Arena*> the_arena{nullptr};
+std::mutex making;
+int configured = 0;
+
+template <typename T>
+void erase(std::vector<T*>& list, T* item) noexcept {
+  list.erase(std::remove(list.begin(), list.end(), item), list.end());
+}
+
+}  // namespace
+
+ThreadHooks Arena::hooks;
+
+Arena& Arena::instance() {
+  if (Arena* arena = the_arena.load(std::memory_order_acquire)) return *arena;
+  std::lock_guard making_lock(making);
+  if (Arena* arena = the_arena.load(std::memory_order_acquire)) return *arena;
+  auto* arena = new Arena(configured > 0 ? configured : read_cpu_limits().slots);
+  Lifecycle::watch(*arena);
+  the_arena.store(arena, std::memory_order_release);
+  return *arena;
+}
+
+Arena* Arena::existing() noexcept { return the_arena.load(std::memory_order_acquire); }
+
+void Arena::configure(int slots) {
+  if (slots < 0) throw std::invalid_argument("slots must be a whole number of at least 1");
+  std::lock_guard making_lock(making);
+  Arena* arena = existing();
+  if (arena != nullptr && slots != 0 && slots != arena->slots_) {
+    throw std::logic_error("the arena already runs with " + std::to_string(arena->slots_) +
+                           " slots; its size is chosen before its first use");
+  }
+  configured = slots;
+}
+
+Arena::Arena(int slots)
+    : slots_(slots),
+      workers_(std::make_unique<Workers>(*this, slots)),
+      spares_(std::make_unique<Spares>(*this)),
+      keeper_(std::make_unique<Keeper>(*this)) {}
+
+// --- permits ---------------------------------------------------------------------------------------------------
+
+void Arena::note_peak(int running) noexcept {
+  int peak = peak_.load(std::memory_order_relaxed);
+  while (running > peak && !peak_.compare_exchange_weak(peak, running, std::memory_order_relaxed)) {
+  }
+}
+
+bool Arena::take_free() noexcept {
+  int running = running_.load(std::memory_order_seq_cst);
+  while (running < slots_) {
+    if (running_.compare_exchange_weak(running, running + 1, std::memory_order_seq_cst)) {
+      note_peak(running + 1);
+      return true;
+    }
+  }
+  return false;
+}
+
+bool Arena::enter(ThreadState& self) {
+  if (self.holds.load(std::memory_order_relaxed)) return false;
+  if (!take_free()) return enter_full(self);
+  self.holds.store(true, std::memory_order_relaxed);
+  return true;
+}
+
+bool Arena::enter_full(ThreadState& self) {
+  Lock held = lock();
+  if (runners_ > 0) {
+    Waiter waiter(self);
+    waiter.wants_permit = true;
+    const auto deadline = Clock::now() + kReclaim;
+    waiters_.insert(waiters_.begin(), &waiter);
+    demand_.fetch_add(1, std::memory_order_seq_cst);
+    reclaim_.fetch_add(1, std::memory_order_relaxed);
+    settle(held);
+    while (!self.holds.load(std::memory_order_relaxed) && runners_ > 0) {
+      if (waiter.wakes.wait_until(held, deadline) == std::cv_status::timeout) break;
+    }
+    reclaim_.fetch_sub(1, std::memory_order_relaxed);
+    forget(waiter);
+    if (self.holds.load(std::memory_order_relaxed)) return true;
+  }
+  note_peak(running_.fetch_add(1, std::memory_order_seq_cst) + 1);
+  self.holds.store(true, std::memory_order_relaxed);
+  return true;
+}
+
+void Arena::leave(ThreadState& self) noexcept {
+  if (!self.holds.exchange(false, std::memory_order_relaxed)) return;
+  running_.fetch_sub(1, std::memory_order_seq_cst);
+  if (demand_.load(std::memory_order_seq_cst) > 0) {
+    Lock held = lock();
+    settle(held);
+  }
+}
+
+bool Arena::try_permit(Lock&, ThreadState& self) noexcept {
+  if (self.holds.load(std::memory_order_relaxed)) return true;
+  if (!waiters_.empty() || !take_free()) return false;
+  self.holds.store(true, std::memory_order_relaxed);
+  return true;
+}
+
+void Arena::drop_permit(Lock& held, ThreadState& self) {
+  if (!self.holds.exchange(false, std::memory_order_relaxed)) return;
+  running_.fetch_sub(1, std::memory_order_seq_cst);
+  settle(held);
+}
+
+void Arena::runner_left(Lock&) noexcept {
+  if (--runners_ > 0) return;
+  for (Waiter* waiter : waiters_) waiter->wakes.notify_one();  // see enter_full
+}
+
+void Arena::grant(Waiter& waiter) noexcept {
+  forget(waiter);
+  waiter.self.holds.store(true, std::memory_order_relaxed);
+  waiter.wakes.notify_one();
+}
+
+void Arena::forget(Waiter& waiter) noexcept {
+  if (!waiter.wants_permit) return;
+  waiter.wants_permit = false;
+  erase(waiters_, &waiter);
+  demand_.fetch_sub(1, std::memory_order_seq_cst);
+}
+
+void Arena::hand_over(Lock&, ThreadState& from, Waiter& to) noexcept {
+  if (!to.self.holds.load(std::memory_order_relaxed) && from.holds.exchange(false, std::memory_order_relaxed)) {
+    grant(to);
+  }
+}
+
+void Arena::wait(Lock& held, Waiter& waiter, Clock::time_point deadline) {
+  if (waiter.wants_permit) {
+    waiters_.push_back(&waiter);
+    demand_.fetch_add(1, std::memory_order_seq_cst);
+    settle(held);
+  }
+  const bool queued = waiter.wants_permit;
+  while (!waiter.called && !(queued && !waiter.wants_permit)) {
+    if (waiter.wakes.wait_until(held, deadline) == std::cv_status::timeout) break;
+  }
+  forget(waiter);
+}
+
+void Arena::await_permit(Lock& held, ThreadState& self) {
+  while (!try_permit(held, self)) {
+    Waiter waiter(self);
+    waiter.wants_permit = true;
+    wait(held, waiter, Clock::now() + std::chrono::hours(1));
+  }
+}
+
+// --- the board -------------------------------------------------------------------------------------------------
+
+void Arena::open(Lock&, Source& source) {
+  if (source.open_) return;
+  source.open_ = true;
+  if (source.kind() == Source::Kind::task) {
+    auto deeper = std::find_if(tasks_.begin(), tasks_.end(),
+                               [&](const Source* other) { return other->depth() > source.depth(); });
+    tasks_.insert(deeper, &source);
+  } else {
+    regions_.push_back(&source);
+  }
+  demand_.fetch_add(1, std::memory_order_seq_cst);
+}
+
+void Arena::close(Lock&, Source& source) noexcept {
+  if (!source.open_) return;
+  source.open_ = false;
+  erase(source.kind() == Source::Kind::task ? tasks_ : regions_, &source);
+  demand_.fetch_sub(1, std::memory_order_seq_cst);
+}
+
+int Arena::wanted(int enough) const noexcept {
+  int count = 0;
+  for (const auto* list : {&tasks_, &regions_}) {
+    for (const Source* source : *list) {
+      if (count >= enough) return count;
+      count += source->wanted();
+    }
+  }
+  return count;
+}
+
+void Arena::settle(Lock& held) {
+  while (!waiters_.empty() && take_free()) grant(*waiters_.front());
+  summon(held);
+}
+
+bool Arena::pressure() const noexcept {
+  if (!waiters_.empty()) return true;
+  if (running_.load(std::memory_order_relaxed) < slots_ && arriving_ == 0) return false;
+  return std::any_of(tasks_.begin(), tasks_.end(), [](const Source* source) { return source->wanted() > 0; });
+}
+
+void Arena::summon(Lock& held) {
+  const int free = slots_ - running_.load(std::memory_order_seq_cst);
+  const int needed = std::min(free, wanted(free)) - arriving_;
+  if (needed > 0) {
+    const int coming = std::min(needed, kFanOut);
+    const int from_pool = std::min(coming, workers_->idle());
+    arriving_ += coming;
+    summoned_ += static_cast<std::uint64_t>(coming);
+    summoned_at_ = Clock::now();
+    workers_->summoned += from_pool;
+    held.unlock();
+    for (int i = 0; i < from_pool; ++i) workers_->summon();
+    int lost = 0;
+    for (int i = from_pool; i < coming; ++i) lost += spares_->summon() ? 0 : 1;
+    held.lock();
+    arriving_ -= lost;
+  }
+  if (pressure()) keeper_->alert(held);
+}
+
+bool Arena::yields_to_other(Lock&, const Source& source) const noexcept {
+  if (!waiters_.empty() || overdrawn()) return true;
+  for (const Source* other : tasks_) {
+    if (other->depth() > source.depth()) break;
+    if (other != &source && other->wanted() > 0) return true;
+  }
+  return false;
+}
+
+Source* Arena::next_source(Lock& held, ThreadState& self) {
+  if (self.holds.load(std::memory_order_relaxed) && !waiters_.empty()) {
+    self.holds.store(false, std::memory_order_relaxed);
+    grant(*waiters_.front());
+  }
+  if (overdrawn()) drop_permit(held, self);
+  for (auto* list : {&tasks_, &regions_}) {
+    for (auto place = list->begin(); place != list->end(); ++place) {
+      Source* source = *place;
+      if (source->wanted() <= 0) continue;
+      if (!try_permit(held, self)) return nullptr;
+      // In turn: the next look finds the others of this depth first.
+      auto last = std::find_if(place, list->end(), [&](const Source* other) {
+        return other->kind() == Source::Kind::task && other->depth() > source->depth();
+      });
+      std::rotate(place, place + 1, last);
+      return source;
+    }
+  }
+  return nullptr;
+}
+
+void Arena::serve(ThreadState& self) {
+  Lock held = lock();
+  const auto born = generation();
+  --arriving_;
+  while (Source* source = next_source(held, self)) {
+    source->work(held, self);
+    if (generation() != born) return;  // this thread forked: the child has its own accounts
+  }
+  drop_permit(held, self);
+}
+
+void Arena::task_began(Lock&, ThreadState& self) {
+  if (self.task_depth++ > 0) return;
+  self.stalled_looks = self.slow_looks = 0;
+  self.cpu_mark = self.slow_cpu_mark = -1;
+  in_tasks_.push_back(&self);
+}
+
+void Arena::task_ended(Lock&, ThreadState& self) noexcept {
+  if (--self.task_depth == 0) erase(in_tasks_, &self);
+}
+
+// --- looking in ------------------------------------------------------------------------------------------------
+
+Counts Arena::counts() {
+  Lock held = lock();
+  return {.running = running_.load(std::memory_order_relaxed),
+          .peak_running = peak_.load(std::memory_order_relaxed),
+          .waiting = static_cast<int>(waiters_.size()),
+          .open_tasks = static_cast<int>(tasks_.size()),
+          .open_regions = static_cast<int>(regions_.size()),
+          .arriving = arriving_,
+          .workers_inside = workers_->inside,
+          .spares = spares_->alive(),
+          .summoned = summoned_,
+          .replaced = replaced_,
+          .forked = generation() > 0};
+}
+
+void Arena::reset_peak() noexcept {
+  peak_.store(running_.load(std::memory_order_relaxed), std::memory_order_relaxed);
+}
+
+}  // namespace composable

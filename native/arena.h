@@ -1,0 +1,190 @@
+// The one arena: P slots, the permits to compute in them, and the board of open work.
+//
+// Every thread that computes for the arena holds a *permit*; there are P of them, so at most P threads compute,
+// through whichever door they came. The threads themselves come from three places: oneTBB's workers (P of them,
+// summoned one by one), the program's own threads, and spares that stand in for workers which wait (spares.h).
+//
+// State, all under one lock unless said otherwise:
+//   running_   permits in use; atomic, since a region's caller takes and returns its own without the lock
+//   waiters_   threads that need a permit before they go on, first come first served
+//   tasks_     open sources of tasks, those of the shallowest nesting first, in turn within one depth
+//   regions_   open regions, in turn
+//   demand_    size of the three lists together; atomic, read after a permit was returned without the lock
+//   arriving_  workers summoned that have not looked at the board yet
+//
+// Two facts keep "never idle while there is work" true without a lock in the fast path. Who adds to a list raises
+// demand_ and then reads running_; who returns a permit lowers running_ and then reads demand_ (both sequentially
+// consistent): one of them sees the other, and it settles the board.
+//
+// The lock is held for list operations only. It is never held while the GIL is awaited, and code that has the GIL
+// may take it.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "cpu_quota.h"
+#include "thread_state.h"
+
+namespace composable {
+
+class Arena;
+class Keeper;
+class Spares;
+class Workers;
+
+using Lock = std::unique_lock<std::mutex>;
+using Clock = std::chrono::steady_clock;
+
+/// Open work on the board.
+class Source {
+ public:
+  virtual ~Source() = default;
+  /// How many more threads could start on it at once. Lock held.
+  virtual int wanted() const noexcept = 0;
+  /// The calling worker, which holds a permit, takes a share. Lock held at entry and at return, not meanwhile.
+  virtual void work(Lock& lock, ThreadState& self) noexcept = 0;
+  /// What the keeper may replace when it stands still.
+  enum class Kind { task, region };
+  virtual Kind kind() const noexcept = 0;
+  /// Nesting of the frame which opened it; shallow work is started first.
+  virtual int depth() const noexcept = 0;
+
+ private:
+  friend class Arena;
+  friend class Lifecycle;
+  bool open_ = false;
+};
+
+/// A thread asleep until it is granted a permit, or until what it watches has moved.
+struct Waiter {
+  explicit Waiter(ThreadState& thread) : self(thread) {}
+  ThreadState& self;
+  std::condition_variable wakes;
+  bool wants_permit = false;  // in waiters_
+  bool called = false;        // something it watches has happened
+};
+
+struct Counts {
+  int running, peak_running, waiting, open_tasks, open_regions, arriving, workers_inside, spares;
+  std::uint64_t summoned, replaced;
+  bool forked;
+};
+
+/// What the core calls in threads it started; set once by the bindings before the arena starts.
+struct ThreadHooks {
+  void (*started)() = nullptr;  // no lock held, before the thread takes work
+  void (*ending)() = nullptr;
+};
+
+class Arena {
+ public:
+  /// The process's arena, made on first use with configured_slots(). Never destroyed: workers outlive main().
+  static Arena& instance();
+  static Arena* existing() noexcept;
+  /// Fixes P before first use; 0 goes back to read_cpu_limits(). Throws std::logic_error once the arena runs
+  /// with another P, std::invalid_argument below 0.
+  static void configure(int slots);
+  static ThreadHooks hooks;
+
+  int slots() const noexcept { return slots_; }
+  Lock lock() { return Lock(mutex_); }
+
+  // --- permits
+
+  /// A thread of the program begins to compute; true if it took a permit here, which leave() returns. False: it
+  /// had one. Always succeeds: where region runners hold the permits it waits for one of them to step back
+  /// (bounded), else it runs as one more.
+  bool enter(ThreadState& self);
+  void leave(ThreadState& self) noexcept;
+
+  bool try_permit(Lock&, ThreadState& self) noexcept;
+  void drop_permit(Lock&, ThreadState& self);
+  /// Sleeps until granted, called or past the deadline. `waiter.wants_permit` says whether it queues for one.
+  void wait(Lock&, Waiter&, Clock::time_point deadline);
+  /// Sleeps until the thread holds a permit.
+  void await_permit(Lock&, ThreadState& self);
+  /// `from` hands its permit to a sleeping waiter, which wakes.
+  void hand_over(Lock&, ThreadState& from, Waiter& to) noexcept;
+  void call(Waiter& waiter) noexcept {
+    waiter.called = true;
+    waiter.wakes.notify_one();
+  }
+
+  /// A worker must step back before it takes more: a thread of the program needs its permit, or runs without.
+  bool overdrawn() const noexcept {
+    return reclaim_.load(std::memory_order_relaxed) > 0 || running_.load(std::memory_order_relaxed) > slots_;
+  }
+  void runner_joined(Lock&) noexcept { ++runners_; }
+  void runner_left(Lock&) noexcept;
+
+  // --- the board
+
+  void open(Lock&, Source&);
+  void close(Lock&, Source&) noexcept;
+  /// Grants free permits to waiters, then summons threads for open work. May drop and retake the lock.
+  void settle(Lock&);
+  /// Whether another source should be served before more of `source` is.
+  bool yields_to_other(Lock&, const Source& source) const noexcept;
+  bool someone_waits(Lock&) const noexcept { return !waiters_.empty(); }
+
+  /// Threads that run a task now; the keeper watches their clocks.
+  void task_began(Lock&, ThreadState&);
+  void task_ended(Lock&, ThreadState&) noexcept;
+
+  /// Body of a summoned thread: takes work off the board until there is none for it.
+  void serve(ThreadState& self);
+
+  // --- looking in
+
+  Counts counts();
+  void reset_peak() noexcept;
+  /// Differs in a forked child, where threads that were inside before the fork do not exist.
+  std::uint64_t generation() const noexcept { return generation_.load(std::memory_order_relaxed); }
+
+ private:
+  friend class Keeper;
+  friend class Lifecycle;
+
+  explicit Arena(int slots);
+
+  bool take_free() noexcept;
+  void note_peak(int running) noexcept;
+  bool enter_full(ThreadState& self);
+  void grant(Waiter& waiter) noexcept;
+  void forget(Waiter& waiter) noexcept;
+  Source* next_source(Lock&, ThreadState& self);
+  int wanted(int enough) const noexcept;
+  bool pressure() const noexcept;
+  void summon(Lock&);
+
+  const int slots_;
+  std::mutex mutex_;
+  std::atomic<int> running_{0};
+  std::atomic<int> peak_{0};
+  std::atomic<int> demand_{0};
+  std::atomic<int> reclaim_{0};
+  std::atomic<std::uint64_t> generation_{0};
+
+  std::vector<Waiter*> waiters_;
+  std::vector<Source*> tasks_;
+  std::vector<Source*> regions_;
+  std::vector<ThreadState*> in_tasks_;
+  int runners_ = 0;
+  int arriving_ = 0;
+  Clock::time_point summoned_at_{};
+  std::uint64_t summoned_ = 0;
+  std::uint64_t replaced_ = 0;
+
+  std::unique_ptr<Workers> workers_;
+  std::unique_ptr<Spares> spares_;
+  std::unique_ptr<Keeper> keeper_;
+};
+
+}  // namespace composable

@@ -1,0 +1,83 @@
+// The arena as Python sees it: size, counts, permits given away while blocked.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "arena.h"
+#include "gil.h"
+#include "workers.h"
+
+namespace py = pybind11;
+
+namespace composable {
+namespace {
+
+py::dict limits() {
+  const CpuLimits found = read_cpu_limits();
+  py::dict dict;
+  dict["slots"] = found.slots;
+  dict["slots_source"] = found.source;
+  dict["affinity"] = found.affinity;
+  dict["quota"] = found.quota;
+  dict["quota_group"] = found.quota_group;
+  dict["variable"] = found.variable;
+  return dict;
+}
+
+py::dict counts() {
+  py::dict dict;
+  Arena* arena = Arena::existing();
+  const Counts now = arena != nullptr ? arena->counts() : Counts{};
+  dict["running"] = now.running;
+  dict["peak_running"] = now.peak_running;
+  dict["waiting"] = now.waiting;
+  dict["open_tasks"] = now.open_tasks;
+  dict["open_regions"] = now.open_regions;
+  dict["workers_inside"] = now.workers_inside;
+  dict["spares"] = now.spares;
+  dict["summoned"] = now.summoned;
+  dict["replaced"] = now.replaced;
+  dict["forked"] = now.forked;
+  return dict;
+}
+
+// While a task waits for something outside the arena its permit serves others.
+bool block_begin() {
+  Arena* arena = Arena::existing();
+  ThreadState& self = this_thread();
+  if (arena == nullptr || !self.holds.load(std::memory_order_relaxed)) return false;
+  Lock held = arena->lock();
+  arena->drop_permit(held, self);
+  return true;
+}
+
+void block_end(bool had) {
+  ThreadState& self = this_thread();
+  if (!had || self.holds.load(std::memory_order_relaxed)) return;
+  GilAway away;
+  Lock held = Arena::instance().lock();
+  Arena::instance().await_permit(held, self);
+}
+
+}  // namespace
+
+void register_arena(py::module_& module) {
+  Arena::hooks = {.started = attach_thread, .ending = detach_thread};
+  module.def("configure", &Arena::configure, py::arg("slots"));
+  module.def("slots", [] { return Arena::instance().slots(); });
+  module.def("started_slots", []() -> std::optional<int> {
+    if (Arena* arena = Arena::existing()) return arena->slots();
+    return std::nullopt;
+  });
+  module.def("limits", &limits);
+  module.def("counts", &counts);
+  module.def("reset_peak", [] {
+    if (Arena* arena = Arena::existing()) arena->reset_peak();
+  });
+  module.def("tbb_version", &Workers::version);
+  module.def("holds_permit", [] { return this_thread().holds.load(std::memory_order_relaxed); });
+  module.def("task_depth", [] { return this_thread().task_depth; });
+  module.def("block_begin", &block_begin);
+  module.def("block_end", &block_end, py::arg("had"));
+}
+
+}  // namespace composable

@@ -1,0 +1,34 @@
+#include "gil.h"
+
+namespace composable {
+
+bool closing() noexcept {
+#if PY_VERSION_HEX >= 0x030D0000
+  return !Py_IsInitialized() || Py_IsFinalizing();
+#else
+  return !Py_IsInitialized() || _Py_IsFinalizing();
+#endif
+}
+
+void attach_thread() {
+  if (closing()) return;
+  try {
+    PyGILState_Ensure();  // released in detach_thread()
+    PyEval_SaveThread();
+  } catch (abi::__forced_unwind&) {
+    for (;;) pause();
+  }
+}
+
+void detach_thread() {
+  PyThreadState* state = PyGILState_GetThisThreadState();
+  if (closing() || state == nullptr) return;
+  try {
+    PyEval_RestoreThread(state);
+    PyGILState_Release(PyGILState_UNLOCKED);
+  } catch (abi::__forced_unwind&) {
+    for (;;) pause();
+  }
+}
+
+}  // namespace composable

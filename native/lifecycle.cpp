@@ -1,0 +1,58 @@
+#include "lifecycle.h"
+
+#include <new>
+
+#include <pthread.h>
+#include <unistd.h>
+
+#include "arena.h"
+#include "keeper.h"
+#include "spares.h"
+#include "workers.h"
+
+namespace composable {
+namespace {
+
+Arena* watched = nullptr;
+
+}  // namespace
+
+void Lifecycle::watch(Arena& arena) {
+  watched = &arena;
+  pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+}
+
+void Lifecycle::before_fork() { watched->mutex_.lock(); }
+
+void Lifecycle::after_fork_in_parent() { watched->mutex_.unlock(); }
+
+void Lifecycle::after_fork_in_child() {
+  Arena& arena = *watched;
+  ThreadState& self = this_thread();
+  self.tid = gettid();
+  self.has_clock = pthread_getcpuclockid(pthread_self(), &self.cpu_clock) == 0;
+  for (auto* list : {&arena.tasks_, &arena.regions_}) {
+    for (Source* source : *list) source->open_ = false;
+    list->clear();
+  }
+  arena.waiters_.clear();
+  arena.in_tasks_.clear();
+  if (self.task_depth > 0) arena.in_tasks_.push_back(&self);
+  arena.demand_.store(0);
+  arena.reclaim_.store(0);
+  arena.runners_ = 0;
+  arena.arriving_ = 0;
+  const int running = self.holds.load() ? 1 : 0;
+  arena.running_.store(running);
+  arena.peak_.store(running);
+  arena.generation_.fetch_add(1);
+  arena.workers_->abandon();
+  // The old ones are leaked: their condition variables may have had sleepers.
+  static_cast<void>(arena.spares_.release());
+  static_cast<void>(arena.keeper_.release());
+  arena.spares_ = std::make_unique<Spares>(arena);
+  arena.keeper_ = std::make_unique<Keeper>(arena);
+  arena.mutex_.unlock();
+}
+
+}  // namespace composable

@@ -1,0 +1,23 @@
+// What happens to the arena when the process forks.
+//
+// The parent pays for one lock. The child finds the board consistent, empties it and goes on with spares in the
+// place of oneTBB's workers, which do not exist there: oneTBB cannot be told so, and joining its workers before
+// every fork would cost every parent what only few children need.
+#pragma once
+
+namespace composable {
+
+class Arena;
+
+class Lifecycle {
+ public:
+  /// Registers the fork handlers for the process's arena. Called once.
+  static void watch(Arena& arena);
+
+ private:
+  static void before_fork();
+  static void after_fork_in_parent();
+  static void after_fork_in_child();
+};
+
+}  // namespace composable

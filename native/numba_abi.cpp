@@ -1,0 +1,185 @@
+#include "numba_abi.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <memory>
+#include <utility>
+
+#include "arena.h"
+#include "region.h"
+#include "schedule.h"
+
+namespace composable::numba {
+
+Errors errors;
+
+namespace {
+
+// Divisions per thread of a parfor with the default chunk size. Enough for a triangular loop to level out, few
+// enough that what Numba hoists into every division stays small (benchmarks/bench_regions.py).
+constexpr std::uint64_t kOverDivide = 16;
+
+// Numba's arrays have few arguments; more than this go to the heap.
+constexpr std::size_t kInlineArgs = 32;
+
+std::atomic<int> initial_mask{1};
+std::atomic<bool> bitwise{false};
+
+struct Call {
+  Kernel kernel;
+  char** args;
+  std::size_t* dims;
+  std::size_t* steps;
+  void* data;
+  std::size_t dim_count;
+  std::size_t arg_count;
+  std::intptr_t mask;
+  bool own_ids;  // every item is a division with an id of its own
+  std::atomic<void*> error{nullptr};
+};
+
+// Keeps the first error of a region; true if the region goes on.
+bool keep_error(Call& call, const ThreadState& self) noexcept {
+  if (errors.pending == nullptr || !errors.pending()) return true;
+  // The program's own thread keeps an error where Numba's code looks for it; a worker's is carried over.
+  if (!self.worker) return false;
+  void* error = errors.take();
+  void* none = nullptr;
+  if (error != nullptr && !call.error.compare_exchange_strong(none, error, std::memory_order_acq_rel)) {
+    errors.drop(error);
+  }
+  return false;
+}
+
+void run_kernel(Call& call, std::size_t begin, std::size_t end, std::intptr_t id, ThreadState& self) {
+  KernelScope kernel(self, {.thread_id = id, .mask = call.mask, .chunk_size = 0});
+  char* inline_args[kInlineArgs];
+  std::size_t inline_dims[kInlineArgs];
+  std::unique_ptr<char*[]> heap_args;
+  std::unique_ptr<std::size_t[]> heap_dims;
+  char** args = inline_args;
+  std::size_t* dims = inline_dims;
+  if (call.arg_count > kInlineArgs) args = (heap_args = std::make_unique<char*[]>(call.arg_count)).get();
+  if (call.dim_count > kInlineArgs) dims = (heap_dims = std::make_unique<std::size_t[]>(call.dim_count)).get();
+  for (std::size_t i = 0; i < call.arg_count; ++i) {
+    // A step may be negative: unsigned arithmetic wraps to the same address.
+    args[i] = reinterpret_cast<char*>(reinterpret_cast<std::uintptr_t>(call.args[i]) + call.steps[i] * begin);
+  }
+  std::copy_n(call.dims, call.dim_count, dims);
+  dims[0] = end - begin;
+  call.kernel(args, dims, call.steps, call.data);
+}
+
+bool run_block(void* context, std::size_t begin, std::size_t end, int runner, ThreadState& self) {
+  Call& call = *static_cast<Call*>(context);
+  if (call.own_ids) {
+    for (std::size_t item = begin; item < end; ++item) {
+      run_kernel(call, item, item + 1, static_cast<std::intptr_t>(item), self);
+      if (!keep_error(call, self)) return false;
+    }
+    return true;
+  }
+  run_kernel(call, begin, end, runner, self);
+  return keep_error(call, self);
+}
+
+// reduce, accumulate and reduceat of a ufunc carry a dependence from one item to the next: the output is the first
+// input, or follows it by one step (numba #1721). A parfor's first step is the size of a schedule row and its
+// other steps are 0, so it never looks like that.
+bool carries_dependence(const Call& call) noexcept {
+  if (call.arg_count < 2) return false;
+  const std::size_t last = call.arg_count - 1;
+  const auto first_arg = reinterpret_cast<std::uintptr_t>(call.args[0]);
+  const auto last_arg = reinterpret_cast<std::uintptr_t>(call.args[last]);
+  if (call.steps[0] != call.steps[last]) return false;
+  if (call.steps[0] == 0) return first_arg == last_arg;
+  return last_arg == first_arg + call.steps[0];
+}
+
+}  // namespace
+
+void set_deterministic(bool on) noexcept { bitwise.store(on, std::memory_order_relaxed); }
+bool deterministic() noexcept { return bitwise.load(std::memory_order_relaxed); }
+
+extern "C" {
+
+void composable_launch_threads(int count) noexcept { initial_mask.store(std::max(1, count)); }
+void composable_synchronize() noexcept {}
+void composable_ready() noexcept {}
+
+void composable_add_task(void* fn, void* args, void* dims, void* steps, void* data) noexcept {
+  reinterpret_cast<Kernel>(fn)(static_cast<char**>(args), static_cast<std::size_t*>(dims),
+                               static_cast<std::size_t*>(steps), data);
+}
+
+void composable_parallel_for(void* fn, char** args, std::size_t* dims, std::size_t* steps, void* data,
+                             std::size_t inner_ndim, std::size_t array_count, std::intptr_t num_threads) noexcept {
+  const std::size_t items = dims[0];
+  if (items == 0) return;
+  ThreadState& self = this_thread();
+  const std::uintptr_t chunk = self.kernel.chunk_size;
+  Call call{.kernel = reinterpret_cast<Kernel>(fn),
+            .args = args,
+            .dims = dims,
+            .steps = steps,
+            .data = data,
+            .dim_count = inner_ndim + 1,
+            .arg_count = array_count,
+            .mask = num_threads,
+            .own_ids = items <= static_cast<std::size_t>(std::max<std::intptr_t>(num_threads, 0))};
+  Region::Shape shape{.items = items, .width = static_cast<int>(std::max<std::intptr_t>(num_threads, 1))};
+  if (carries_dependence(call)) {
+    shape.width = 1;
+    call.own_ids = false;
+  } else if (chunk > 0) {
+    shape.fixed = chunk;  // Numba clears it for parfors, whose divisions follow it already
+  } else if (items >= 4096) {
+    shape.first = std::min<std::size_t>(items / 1024, 256);  // elements of a ufunc, not divisions
+  }
+  Region::run(Arena::instance(), self, shape, run_block, &call);
+  if (void* error = call.error.load(std::memory_order_acquire)) errors.give(error);
+}
+
+void composable_do_scheduling(std::uintptr_t num_dim, std::intptr_t* starts, std::intptr_t* ends,
+                              std::uintptr_t num_divisions, std::intptr_t* schedule, std::intptr_t) noexcept {
+  fill_schedule(num_dim, starts, ends, num_divisions, schedule);
+}
+
+void composable_set_num_threads(int count) noexcept { this_thread().kernel.mask = count; }
+
+std::intptr_t composable_get_num_threads() noexcept {
+  std::intptr_t& mask = this_thread().kernel.mask;
+  if (mask == 0) mask = initial_mask.load(std::memory_order_relaxed);
+  return mask;
+}
+
+std::intptr_t composable_get_thread_id() noexcept { return this_thread().kernel.thread_id; }
+
+std::uintptr_t composable_set_parallel_chunksize(std::uintptr_t size) noexcept {
+  return std::exchange(this_thread().kernel.chunk_size, size);
+}
+
+std::uintptr_t composable_get_parallel_chunksize() noexcept { return this_thread().kernel.chunk_size; }
+
+std::uintptr_t composable_get_sched_size(std::uintptr_t num_threads, std::uintptr_t num_dim, std::intptr_t* starts,
+                                         std::intptr_t* ends) noexcept {
+  const std::uint64_t size = space_size(num_dim, starts, ends);
+  if (const std::uintptr_t chunk = this_thread().kernel.chunk_size; chunk > 0) return divisions_for_chunk(size, chunk);
+  if (num_threads <= 1 || deterministic()) return std::max<std::uintptr_t>(num_threads, 1);
+  const auto sharers = std::min<std::uint64_t>(num_threads, static_cast<std::uint64_t>(Arena::instance().slots()));
+  return static_cast<std::uintptr_t>(std::clamp<std::uint64_t>(sharers * kOverDivide, 1, std::max<std::uint64_t>(size, 1)));
+}
+
+std::intptr_t* composable_allocate_sched(std::uintptr_t entries) noexcept {
+  // Numba does not check for null, so neither malloc's failure nor a zero size may give one.
+  auto* schedule = static_cast<std::intptr_t*>(std::malloc(std::max<std::size_t>(entries, 1) * sizeof(std::intptr_t)));
+  if (schedule == nullptr) std::abort();
+  return schedule;
+}
+
+void composable_deallocate_sched(std::intptr_t* schedule) noexcept { std::free(schedule); }
+
+}  // extern "C"
+
+}  // namespace composable::numba

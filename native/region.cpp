@@ -1,0 +1,173 @@
+#include "region.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "ticks.h"
+
+namespace composable {
+namespace {
+
+// benchmarks/bench_regions.py is the source of these five.
+constexpr double kMeasureUs = 3;      // alone for this long, whatever the region is
+constexpr double kWorthUs = 8;        // what must be left for an offer: about what a wake-up costs
+constexpr double kSmallestBlockUs = 2;
+constexpr double kLargestBlockUs = 500;  // bounds the wait of a program thread that needs a runner's permit
+constexpr double kSpinUs = 20;        // the caller's wait for the last blocks before it sleeps
+
+inline void pause() noexcept {
+#if defined(__x86_64__)
+  _mm_pause();
+#endif
+}
+
+}  // namespace
+
+Region::Region(Arena& arena, ThreadState& caller, bool outermost, const Shape& shape, Body body, void* context)
+    : arena_(arena),
+      caller_(caller),
+      outermost_(outermost),
+      shape_{shape.items, std::min(shape.width, kMostRunners), std::max<std::size_t>(shape.first, 1), shape.fixed},
+      body_(body),
+      context_(context),
+      generation_(arena.generation()) {}
+
+void Region::run(Arena& arena, ThreadState& self, const Shape& shape, Body body, void* context) {
+  if (shape.items == 0) return;
+  const bool entered = arena.enter(self);
+  Region region(arena, self, entered, shape, body, context);
+  region.call();
+  if (entered) arena.leave(self);
+}
+
+void Region::call() {
+  if (shape_.width <= 1 || arena_.slots() <= 1) {
+    if (shape_.fixed == 0) {
+      body_(context_, 0, shape_.items, 0, caller_);
+      return;
+    }
+  } else if (measure()) {
+    share();
+    return;
+  }
+  std::size_t begin, end;
+  while (claim(begin, end)) {
+    if (!body_(context_, begin, end, 0, caller_)) cancel();
+  }
+}
+
+// True if what is left is worth sharing; false if the caller should finish it alone.
+bool Region::measure() {
+  const std::uint64_t start = ticks();
+  const double per_us = ticks_per_us();
+  std::size_t begin = 0;
+  std::size_t block = shape_.fixed > 0 ? shape_.fixed : shape_.first;
+  double spent = 0;
+  do {
+    const std::size_t end = shape_.items - begin > block ? begin + block : shape_.items;
+    if (!body_(context_, begin, end, 0, caller_)) {
+      cancel();
+      return false;
+    }
+    begin = end;
+    cursor_.store(begin, std::memory_order_relaxed);
+    if (begin == shape_.items) return false;
+    spent = static_cast<double>(ticks() - start) / per_us;
+    if (shape_.fixed == 0) block *= 2;
+  } while (spent < kMeasureUs);
+  const double items_per_us = static_cast<double>(begin) / spent;
+  if (shape_.fixed > 0) {
+    smallest_ = largest_ = shape_.fixed;
+  } else {
+    smallest_ = std::max<std::size_t>(1, static_cast<std::size_t>(items_per_us * kSmallestBlockUs));
+    largest_ = std::max<std::size_t>(smallest_, static_cast<std::size_t>(items_per_us * kLargestBlockUs));
+  }
+  sharers_ = std::min(shape_.width, arena_.slots());
+  return static_cast<double>(shape_.items - begin) > items_per_us * kWorthUs;
+}
+
+bool Region::claim(std::size_t& begin, std::size_t& end) noexcept {
+  begin = cursor_.load(std::memory_order_relaxed);
+  for (;;) {
+    if (begin >= shape_.items) return false;
+    const std::size_t left = shape_.items - begin;
+    // Half of a fair share at a time: large blocks first, small ones to level the end.
+    const std::size_t fair = left / (2 * static_cast<std::size_t>(sharers_));
+    const std::size_t size = shape_.fixed > 0 ? shape_.fixed : std::clamp(fair, smallest_, largest_);
+    end = left > size ? begin + size : shape_.items;
+    if (cursor_.compare_exchange_weak(begin, end, std::memory_order_relaxed)) return true;
+  }
+}
+
+void Region::share() {
+  {
+    Lock held = arena_.lock();
+    arena_.open(held, *this);
+    arena_.settle(held);
+  }
+  std::size_t begin, end;
+  while (claim(begin, end)) {
+    if (!body_(context_, begin, end, 0, caller_)) cancel();
+  }
+  if (generation_ != arena_.generation()) return;  // forked in a block: the runners stayed with the parent
+  Lock held = arena_.lock();
+  closing_ = true;
+  arena_.close(held, *this);
+  if (active_.load(std::memory_order_relaxed) == 0) return;
+
+  held.unlock();
+  const std::uint64_t start = ticks();
+  const auto limit = static_cast<std::uint64_t>(kSpinUs * ticks_per_us());
+  while (active_.load(std::memory_order_acquire) > 0 && ticks() - start < limit) pause();
+  held.lock();
+  if (active_.load(std::memory_order_acquire) == 0) return;
+
+  Waiter waiter(caller_);
+  caller_waits_ = &waiter;
+  arena_.drop_permit(held, caller_);
+  while (active_.load(std::memory_order_acquire) > 0) waiter.wakes.wait(held);
+  if (!outermost_) arena_.await_permit(held, caller_);
+}
+
+int Region::wanted() const noexcept {
+  if (closing_ || cursor_.load(std::memory_order_relaxed) >= shape_.items) return 0;
+  return shape_.width - 1 - active_.load(std::memory_order_relaxed);
+}
+
+int Region::take_runner(Lock&) noexcept {
+  for (int word = 0;; ++word) {
+    if (const int bit = std::countr_one(taken_[word]); bit < 64) {
+      taken_[word] |= std::uint64_t{1} << bit;
+      return word * 64 + bit;
+    }
+  }
+}
+
+void Region::work(Lock& held, ThreadState& self) noexcept {
+  const int runner = take_runner(held);
+  active_.fetch_add(1, std::memory_order_relaxed);
+  if (wanted() <= 0) arena_.close(held, *this);
+  arena_.runner_joined(held);
+  const auto born = arena_.generation();
+  arena_.settle(held);
+  held.unlock();
+
+  std::size_t begin, end;
+  while (claim(begin, end)) {
+    if (!body_(context_, begin, end, runner, self)) cancel();
+    if (arena_.overdrawn()) break;
+  }
+
+  held.lock();
+  if (arena_.generation() != born) return;
+  arena_.runner_left(held);
+  taken_[runner / 64] &= ~(std::uint64_t{1} << (runner % 64));
+  const int left = active_.fetch_sub(1, std::memory_order_release) - 1;
+  if (wanted() > 0) arena_.open(held, *this);
+  if (left == 0 && caller_waits_ != nullptr) {
+    if (!outermost_) arena_.hand_over(held, self, *caller_waits_);
+    arena_.call(*caller_waits_);
+  }
+}
+
+}  // namespace composable

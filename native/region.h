@@ -1,0 +1,75 @@
+// A region: one fork-join loop over `items`, run by the caller and up to `width - 1` runners.
+//
+// The caller starts at once, alone, and measures its own first blocks. Only when the rest is worth a wake-up does it
+// offer the region on the board; workers that hold a permit join as runners, take blocks from one cursor and leave.
+// A runner that comes late finds no block and leaves again, so the caller never waits for a sleeping thread, and one
+// that comes in the middle (permits became free) widens the region.
+//
+// The caller waits for running blocks only, runs nothing else meanwhile, and gives its permit to others if that takes
+// long. So a wait never runs a stranger, by construction.
+//
+// The region lives on the caller's stack; nothing is allocated. Runners touch it only between joining and leaving,
+// both under the arena's lock.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "arena.h"
+
+namespace composable {
+
+class Region final : public Source {
+ public:
+  /// Runs items [begin, end) as runner `runner`, 0 <= runner < width; no two concurrent calls of a region have the
+  /// same runner. Returns false to cancel what has not started.
+  using Body = bool (*)(void* context, std::size_t begin, std::size_t end, int runner, ThreadState& self);
+
+  struct Shape {
+    std::size_t items;
+    int width;              // at most this many threads; >= 1
+    std::size_t first = 1;  // items in the first measured block
+    std::size_t fixed = 0;  // every block has this many items; 0: the region decides
+  };
+
+  /// Runs the whole loop; every item ran once at return (unless cancelled), with a full fence.
+  static void run(Arena& arena, ThreadState& self, const Shape& shape, Body body, void* context);
+
+  int wanted() const noexcept override;
+  void work(Lock& lock, ThreadState& self) noexcept override;
+  Kind kind() const noexcept override { return Kind::region; }
+  int depth() const noexcept override { return 0; }
+
+ private:
+  Region(Arena& arena, ThreadState& caller, bool outermost, const Shape& shape, Body body, void* context);
+  void call();
+  bool measure();
+  void share();
+  bool claim(std::size_t& begin, std::size_t& end) noexcept;
+  void cancel() noexcept { cursor_.store(shape_.items, std::memory_order_relaxed); }
+  int take_runner(Lock&) noexcept;
+
+  static constexpr int kMostRunners = 256;
+
+  Arena& arena_;
+  ThreadState& caller_;
+  const bool outermost_;  // the caller computes for nothing else: it needs no permit once it waits
+  const Shape shape_;
+  const Body body_;
+  void* const context_;
+  const std::uint64_t generation_;
+
+  std::atomic<std::size_t> cursor_{0};  // first item that nobody has claimed
+  std::size_t smallest_ = 1;            // block sizes, from what the caller measured
+  std::size_t largest_ = 1;
+  int sharers_ = 1;
+
+  // Under the lock (active_ is read without it by the spinning caller):
+  std::atomic<int> active_{0};             // runners inside, the caller not counted
+  std::uint64_t taken_[kMostRunners / 64] = {1};  // runner numbers in use; 0 is the caller's
+  bool closing_ = false;
+  Waiter* caller_waits_ = nullptr;
+};
+
+}  // namespace composable

@@ -1,0 +1,23 @@
+// How an iteration space is cut into divisions: pure index arithmetic behind Numba's do_scheduling_*.
+//
+// A space has `dims` dimensions with inclusive bounds starts[d]..ends[d]; it is empty where an end lies before its
+// start. A division is one row of a schedule: dims starts, then dims ends, inclusive; an empty one is 1..0.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace composable {
+
+/// Iterations in the space; saturates instead of overflowing.
+std::uint64_t space_size(std::size_t dims, const std::intptr_t* starts, const std::intptr_t* ends) noexcept;
+
+/// Divisions of about `chunk` iterations each: as many whole chunks as there are, at least one.
+std::size_t divisions_for_chunk(std::uint64_t size, std::uint64_t chunk) noexcept;
+
+/// Fills `divisions` rows that cover every iteration exactly once, in order for one dimension, each a box. Sizes of
+/// one-dimensional divisions differ by at most one.
+void fill_schedule(std::size_t dims, const std::intptr_t* starts, const std::intptr_t* ends, std::size_t divisions,
+                   std::intptr_t* schedule) noexcept;
+
+}  // namespace composable

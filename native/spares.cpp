@@ -1,0 +1,69 @@
+#include "spares.h"
+
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <system_error>
+#include <thread>
+
+#include <pthread.h>
+
+#include "arena.h"
+
+namespace composable {
+namespace {
+
+// Long enough for a burst of nested calls to find its spares again, short enough that a program which no longer
+// nests does not keep them.
+constexpr auto kKeepIdle = std::chrono::milliseconds(100);
+
+}  // namespace
+
+bool Spares::summon() {
+  {
+    Lock held = arena_.lock();
+    if (!idle_.empty()) {
+      Seat* seat = idle_.back();
+      idle_.pop_back();
+      seat->called = true;
+      seat->wakes.notify_one();
+      return true;
+    }
+    ++alive_;
+  }
+  try {
+    std::thread([this] { run(); }).detach();
+    return true;
+  } catch (const std::system_error&) {  // no thread to be had: those who wait go on without it
+    Lock held = arena_.lock();
+    --alive_;
+    return false;
+  }
+}
+
+void Spares::run() {
+  ThreadState& self = this_thread();
+  self.worker = true;
+  static std::atomic<int> born{0};
+  char name[16];
+  std::snprintf(name, sizeof name, "composable-s%d", born.fetch_add(1) % 1000);
+  pthread_setname_np(pthread_self(), name);
+  if (Arena::hooks.started != nullptr) Arena::hooks.started();
+  Seat seat;
+  for (;;) {
+    arena_.serve(self);
+    Lock held = arena_.lock();
+    seat.called = false;
+    idle_.push_back(&seat);
+    const auto deadline = Clock::now() + kKeepIdle;
+    while (!seat.called && seat.wakes.wait_until(held, deadline) != std::cv_status::timeout) {
+    }
+    if (seat.called) continue;
+    std::erase(idle_, &seat);
+    --alive_;
+    break;
+  }
+  if (Arena::hooks.ending != nullptr) Arena::hooks.ending();
+}
+
+}  // namespace composable

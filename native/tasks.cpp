@@ -1,0 +1,182 @@
+#include "tasks.h"
+
+#include <algorithm>
+#include <stdexcept>
+
+namespace composable {
+namespace {
+
+void run_all(TaskGroup& group, Task* first, ThreadState& self) {
+  for (Task* task = first; task != nullptr; task = group.next(self)) {
+    KernelScope kernel(self);
+    task->run();
+  }
+}
+
+}  // namespace
+
+TaskGroup::Execute TaskGroup::execute = run_all;
+
+TaskGroup::TaskGroup(Arena& arena, int limit)
+    : arena_(arena), limit_(limit), depth_(this_thread().task_depth), generation_(arena.generation()) {
+  if (limit < 1) throw std::invalid_argument("a group's limit must be at least 1, not " + std::to_string(limit));
+}
+
+// The child of a fork has no part in what its parent had queued or running; the parent does it.
+void TaskGroup::renew(Lock&) {
+  if (generation_ == arena_.generation()) return;
+  generation_ = arena_.generation();
+  queued_.clear();  // leaked: destroying them could run code of the user's
+  watchers_.clear();
+  active_ = 0;
+}
+
+void TaskGroup::submit(Task* task) {
+  Lock held = arena_.lock();
+  renew(held);
+  queued_.push_back(task);
+  if (!alive_) alive_ = shared_from_this();
+  for (Waiter* waiter : watchers_) arena_.call(*waiter);
+  if (wanted() > 0) arena_.open(held, *this);
+  arena_.settle(held);
+}
+
+Task* TaskGroup::pop(Lock& held) {
+  Task* task = queued_.front();
+  queued_.pop_front();
+  ++active_;
+  if (wanted() <= 0) arena_.close(held, *this);
+  return task;
+}
+
+// What it returns must outlive the lock: it may be the last owner.
+std::shared_ptr<TaskGroup> TaskGroup::finish(Lock& held, ThreadState& self) {
+  if (generation_ != arena_.generation()) return nullptr;
+  --active_;
+  ++finished_;
+  if (wanted() > 0) arena_.open(held, *this);
+  const bool idle = queued_.empty() && active_ == 0;
+  for (Waiter* waiter : watchers_) {
+    // Who waits in the middle of a task needs a permit to go on: this thread's, at once.
+    if (idle && waiter->self.task_depth > 0) arena_.hand_over(held, self, *waiter);
+    arena_.call(*waiter);
+  }
+  return idle ? std::move(alive_) : nullptr;
+}
+
+int TaskGroup::wanted() const noexcept {
+  return std::min(static_cast<int>(std::min<std::size_t>(queued_.size(), 1u << 20)), limit_ - active_);
+}
+
+void TaskGroup::work(Lock& held, ThreadState& self) noexcept {
+  const std::shared_ptr<TaskGroup> alive = shared_from_this();
+  Task* first = pop(held);
+  arena_.task_began(held, self);
+  const auto born = arena_.generation();
+  arena_.settle(held);
+  held.unlock();
+  execute(*this, first, self);
+  held.lock();
+  if (arena_.generation() == born) arena_.task_ended(held, self);
+}
+
+Task* TaskGroup::next(ThreadState& self) {
+  std::shared_ptr<TaskGroup> last;
+  Lock held = arena_.lock();
+  last = finish(held, self);
+  if (!self.holds.load(std::memory_order_relaxed) || wanted() <= 0 || arena_.yields_to_other(held, *this)) {
+    return nullptr;
+  }
+  return pop(held);
+}
+
+Task* TaskGroup::claim(ThreadState& self) {
+  Lock held = arena_.lock();
+  renew(held);
+  if (wanted() <= 0 || !arena_.try_permit(held, self)) return nullptr;
+  Task* task = pop(held);
+  arena_.task_began(held, self);
+  return task;
+}
+
+void TaskGroup::ended(ThreadState& self) {
+  std::shared_ptr<TaskGroup> last;
+  Lock held = arena_.lock();
+  arena_.task_ended(held, self);
+  last = finish(held, self);
+  // A thread of the program runs on while it has tasks of its own, but whoever sleeps in mid-task comes first.
+  if (arena_.someone_waits(held)) arena_.drop_permit(held, self);
+}
+
+TaskGroup::State TaskGroup::wait(ThreadState& self, bool helping, std::uint64_t seen, Clock::time_point deadline) {
+  Lock held = arena_.lock();
+  renew(held);
+  if (queued_.empty() && active_ == 0) return State::idle;
+  if (finished_ != seen) return State::moved;
+  Waiter waiter(self);
+  waiter.wants_permit = helping && wanted() > 0;
+  if (waiter.wants_permit) {
+    if (arena_.try_permit(held, self)) return State::permit;
+  } else {
+    arena_.drop_permit(held, self);
+    if (queued_.empty() && active_ == 0) return State::idle;
+    if (finished_ != seen) return State::moved;
+  }
+  const bool had = self.holds.load(std::memory_order_relaxed);
+  watchers_.push_back(&waiter);
+  arena_.wait(held, waiter, deadline);
+  std::erase(watchers_, &waiter);
+  if (queued_.empty() && active_ == 0) return State::idle;
+  if (!had && self.holds.load(std::memory_order_relaxed)) return State::permit;
+  return waiter.called ? State::moved : State::late;
+}
+
+std::uint64_t TaskGroup::finished() {
+  Lock held = arena_.lock();
+  return finished_;
+}
+
+std::deque<Task*> TaskGroup::take_queued() {
+  std::deque<Task*> taken;
+  std::shared_ptr<TaskGroup> last;
+  {
+    Lock held = arena_.lock();
+    renew(held);
+    taken.swap(queued_);
+    arena_.close(held, *this);
+    for (Waiter* waiter : watchers_) arena_.call(*waiter);
+    if (active_ == 0) last = std::move(alive_);
+  }
+  return taken;
+}
+
+TaskGroup::Load TaskGroup::load() {
+  Lock held = arena_.lock();
+  renew(held);
+  return {static_cast<int>(queued_.size()), active_};
+}
+
+void TaskGroup::nudge() {
+  Lock held = arena_.lock();
+  ++finished_;
+  for (Waiter* waiter : watchers_) arena_.call(*waiter);
+}
+
+void TaskGroup::set_limit(int limit) {
+  if (limit < 1) throw std::invalid_argument("a group's limit must be at least 1, not " + std::to_string(limit));
+  Lock held = arena_.lock();
+  limit_ = limit;
+  if (wanted() > 0) arena_.open(held, *this);
+  arena_.settle(held);
+}
+
+void HelpScope::restore() {
+  if (!had_) {
+    arena_.leave(self_);
+  } else if (must_wait()) {
+    Lock held = arena_.lock();
+    arena_.await_permit(held, self_);
+  }
+}
+
+}  // namespace composable

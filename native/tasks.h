@@ -1,0 +1,103 @@
+// The tasks of one Joblib call, one executor or one graph, in order of submission.
+//
+// A group is the unit of isolation: a thread that waits for a group runs that group's tasks and no others. It is
+// also the unit of the user's own limit (n_jobs, max_workers), on top of the arena's permits.
+//
+// State, all under the arena's lock:
+//   queued_    submitted, not started
+//   active_    being run now, by workers or by threads that help
+//   finished_  how many ended, so that a sleeper can tell whether anything moved since it looked
+//   watchers_  threads asleep until something moves
+//   alive_     itself, while anything is queued or active, so that its owner may forget it
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+
+#include "arena.h"
+
+namespace composable {
+
+/// One callable. Runs once, then destroys itself.
+class Task {
+ public:
+  virtual void run() noexcept = 0;
+  /// Destroys it unrun.
+  virtual void drop() noexcept = 0;
+
+ protected:
+  ~Task() = default;
+};
+
+class TaskGroup final : public Source, public std::enable_shared_from_this<TaskGroup> {
+ public:
+  /// How a worker runs `first` and then what next() gives: the bindings hold the GIL over the whole of it.
+  using Execute = void (*)(TaskGroup&, Task* first, ThreadState&);
+  static Execute execute;
+
+  /// Owned by shared_ptr. At most `limit` of its tasks run at once; throws std::invalid_argument below 1.
+  TaskGroup(Arena& arena, int limit);
+  void submit(Task* task);
+  /// The next task for a worker that just ran one; null when it should look at the board again.
+  Task* next(ThreadState& self);
+
+  enum class State { idle, moved, permit, late };
+  /// A task for a thread that waits for this group, or null: nothing is queued, or no permit is free.
+  Task* claim(ThreadState& self);
+  void ended(ThreadState& self);
+  /// Sleeps until the group is idle, something finished after `seen`, a permit came (if `helping`), or the deadline.
+  /// Gives the thread's own permit away meanwhile; HelpScope takes it back.
+  State wait(ThreadState& self, bool helping, std::uint64_t seen, Clock::time_point deadline);
+  std::uint64_t finished();
+
+  /// Takes what is queued off the group; the caller drops it.
+  std::deque<Task*> take_queued();
+  struct Load {
+    int queued, active;
+  };
+  Load load();
+  /// Wakes whoever waits for it, so that conditions outside it are looked at again.
+  void nudge();
+  int limit() const noexcept { return limit_; }
+  void set_limit(int limit);
+
+  int wanted() const noexcept override;
+  void work(Lock& lock, ThreadState& self) noexcept override;
+  Kind kind() const noexcept override { return Kind::task; }
+  int depth() const noexcept override { return depth_; }
+
+ private:
+  Task* pop(Lock&);
+  [[nodiscard]] std::shared_ptr<TaskGroup> finish(Lock&, ThreadState& self);
+  void renew(Lock&);
+
+  Arena& arena_;
+  int limit_;
+  const int depth_;
+  std::uint64_t generation_;
+  std::deque<Task*> queued_;
+  int active_ = 0;
+  std::uint64_t finished_ = 0;
+  std::vector<Waiter*> watchers_;
+  std::shared_ptr<TaskGroup> alive_;
+};
+
+/// A thread waits for a group and may run its tasks. At the end it has a permit if and only if it had one before.
+class HelpScope {
+ public:
+  HelpScope(Arena& arena, ThreadState& self) noexcept
+      : arena_(arena), self_(self), had_(self.holds.load(std::memory_order_relaxed)) {}
+  HelpScope(const HelpScope&) = delete;
+  HelpScope& operator=(const HelpScope&) = delete;
+  /// True if restore() would have to sleep.
+  bool must_wait() const noexcept { return had_ && !self_.holds.load(std::memory_order_relaxed); }
+  void restore();
+
+ private:
+  Arena& arena_;
+  ThreadState& self_;
+  const bool had_;
+};
+
+}  // namespace composable

@@ -1,0 +1,60 @@
+// What the arena knows about one OS thread.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <ctime>
+
+#include <sys/types.h>
+
+namespace composable {
+
+/// The values that Numba's generated code reads and writes through the ABI, per thread. A task or a chunk
+/// that changes them never shows the change to its surroundings: see KernelScope.
+struct KernelState {
+  std::intptr_t thread_id = 0;   // of the innermost running region, 0 outside
+  std::intptr_t mask = 0;        // get_num_threads(); 0: never set on this thread
+  std::uintptr_t chunk_size = 0; // set_parallel_chunksize(); 0: the layer decides
+};
+
+/// One per thread, alive as long as the thread. Only the owner touches it, but for `holds`, which the
+/// keeper may clear, and `cpu_*`, which belong to the keeper; both under the arena's lock.
+struct ThreadState {
+  ThreadState();
+
+  /// True while this thread has one of the arena's permits. Taken away by exchange(false) only, so that
+  /// a permit is given back once, by the thread or by the keeper.
+  std::atomic<bool> holds{false};
+  bool worker = false;  // started by the arena: a oneTBB worker or a spare
+  int task_depth = 0;   // tasks on this thread's stack
+  KernelState kernel;
+
+  pid_t tid;            // for /proc/self/task
+  clockid_t cpu_clock;  // this thread's CPU clock
+  bool has_clock;
+
+  std::int64_t cpu_mark = 0;      // CPU ns when the keeper last looked
+  std::int64_t slow_cpu_mark = 0; // the same, at the start of the slow window
+  int stalled_looks = 0;
+  int slow_looks = 0;
+};
+
+ThreadState& this_thread() noexcept;
+
+/// Gives a task or a nested region its own KernelState and puts the old one back.
+class KernelScope {
+ public:
+  explicit KernelScope(ThreadState& self, KernelState inside = {}) noexcept
+      : self_(self), outside_(self.kernel) {
+    self.kernel = inside;
+  }
+  ~KernelScope() { self_.kernel = outside_; }
+  KernelScope(const KernelScope&) = delete;
+  KernelScope& operator=(const KernelScope&) = delete;
+
+ private:
+  ThreadState& self_;
+  KernelState outside_;
+};
+
+}  // namespace composable

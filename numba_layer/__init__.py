@@ -1,0 +1,1 @@
+"""Numba threading layer ``composable``: select it with ``NUMBA_THREADING_LAYER=composable``."""

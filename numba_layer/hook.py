@@ -1,0 +1,58 @@
+"""The one patch of Numba: two module attributes of ``numba.np.ufunc.parallel``.
+
+Numba has no extension point for threading layers: ``_launch_threads`` knows three names and rejects others. It is looked
+up as an attribute by every caller, inside and outside that module, at call time, so that rebinding it reaches them
+all; ``build_gufunc_kernel`` likewise. Read and tested with Numba 0.60 to 0.68.
+
+Loaded by file, without the package around it, so nothing of ours may be imported at the top.
+"""
+
+
+def install(parallel):
+    """Patch the imported module ``numba.np.ufunc.parallel``. Idempotent."""
+    if hasattr(parallel, "_composable_threads_init"):
+        return
+    stock_launch = parallel._launch_threads
+    stock_kernel = parallel.build_gufunc_kernel
+
+    def selected():
+        if parallel._is_initialized:
+            return parallel._threading_layer == "composable"
+        name = str(parallel.config.THREADING_LAYER).lower()
+        return name == "composable" or (name == "default" and parallel._composable_threads_active)
+
+    def _launch_threads():
+        if not selected():
+            stock_launch()
+        elif not parallel._is_initialized:
+            from composable_threads.numba_layer.layer import launch
+
+            launch(parallel)
+
+    def build_gufunc_kernel(library, ctx, info, sig, inner_ndim):
+        if not selected():
+            return stock_kernel(library, ctx, info, sig, inner_ndim)
+        from composable_threads.numba_layer.kernel import build_kernel
+
+        return build_kernel(library, ctx, info, sig, inner_ndim)
+
+    def init():
+        # Functions loaded from Numba's cache do not launch the layer although they use its symbols; stock layers
+        # crash there (numba #8578). So it is launched before anything is loaded.
+        if selected():
+            _launch_threads()
+
+    parallel._launch_threads = _launch_threads
+    parallel.build_gufunc_kernel = build_gufunc_kernel
+    parallel._composable_threads_init = init
+    parallel._composable_threads_active = False
+
+
+def activate(parallel):
+    """Take over Numba's default layer, not one that the user named."""
+    parallel._composable_threads_active = True
+
+
+def deactivate(parallel):
+    """Leave the default to Numba again, unless the layer has been launched: Numba cannot change it."""
+    parallel._composable_threads_active = False

@@ -1,0 +1,46 @@
+"""Puts the arena in the place of Numba's threading layers."""
+
+from __future__ import annotations
+
+import os
+import threading
+from types import ModuleType
+
+import llvmlite.binding as llvm
+
+from .._native import numba as abi
+
+_LAUNCH_SYMBOLS = {
+    "numba_parallel_for": abi.parallel_for,
+    "do_scheduling_signed": abi.do_scheduling_signed,
+    "do_scheduling_unsigned": abi.do_scheduling_unsigned,
+    "allocate_sched": abi.allocate_sched,
+    "deallocate_sched": abi.deallocate_sched,
+}
+_lock = threading.Lock()
+
+
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
+
+
+def launch(parallel: ModuleType) -> None:
+    """Register the layer with ``numba.np.ufunc.parallel``; no thread is started before the first region.
+
+    The same steps as Numba's own ``_launch_threads``, without the lock between processes that OpenMP needs.
+    """
+    from ctypes import CFUNCTYPE, c_int
+
+    with _lock:
+        if parallel._is_initialized:
+            return
+        for name, address in _LAUNCH_SYMBOLS.items():
+            llvm.add_symbol(name, address)
+        CFUNCTYPE(None, c_int)(abi.launch_threads)(parallel.NUM_THREADS)
+        parallel._load_threading_functions(abi)
+        parallel._threading_layer = "composable"
+        parallel._is_initialized = True

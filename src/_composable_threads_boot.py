@@ -1,0 +1,114 @@
+"""Makes the name ``composable`` known to Numba, Joblib and Dask when, and only when, they are imported.
+
+Run at interpreter start by ``composable_threads.pth`` (from Python 3.15 on by ``composable_threads.start``, PEP 829), so
+it imports nothing and does one thing: it puts a finder on ``sys.meta_path`` that waits for three module names. What is
+done to each host stands in that host's folder, in ``hook.py``; a hook loads neither this project's native module nor
+libtbb before ``composable`` is really selected, so that a program which does not select it sees no difference.
+
+``COMPOSABLE_AUTOLOAD=0`` turns this off; ``import composable_threads`` then does the same.
+"""
+
+import sys
+
+HOOKS = {
+    "numba.np.ufunc.parallel": "numba_layer",
+    "joblib.parallel": "joblib_backend",
+    "dask.base": "dask_backend",
+}
+
+active = False  # inside `composable_threads.activate()`
+hooks = {}  # host module -> its hook, once run
+failures = {}  # host module -> what went wrong in its hook; `composable_threads.info()` tells
+
+
+class HostFinder:
+    """Finds the three host modules as everyone else does and runs their hook once they are executed."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name not in HOOKS:
+            return None
+        for finder in sys.meta_path:
+            if finder is self or not hasattr(finder, "find_spec"):
+                continue
+            spec = finder.find_spec(name, path, target)
+            if spec is not None:
+                _hook_after(spec)
+                return spec
+        return None
+
+
+def _hook_after(spec):
+    loader = spec.loader
+    execute = getattr(loader, "exec_module", None)
+    if execute is None:
+        return
+
+    def exec_module(module):
+        del loader.exec_module
+        execute(module)
+        hook(module)
+
+    try:
+        loader.exec_module = exec_module
+    except AttributeError:  # a loader without attributes of its own: `import composable_threads` is left
+        pass
+
+
+def hook(module):
+    """Run the hook of a host module that has been imported. Doing it twice changes nothing."""
+    from importlib.util import module_from_spec, spec_from_file_location
+    from os.path import abspath, dirname, join
+
+    if module.__name__ in hooks:
+        return
+    name = HOOKS[module.__name__]
+    try:
+        file = join(dirname(abspath(__file__)), "composable_threads", name, "hook.py")
+        spec = spec_from_file_location("_composable_threads_" + name, file)
+        if spec is None or spec.loader is None:
+            return
+        code = module_from_spec(spec)
+        spec.loader.exec_module(code)
+        code.install(module)
+        hooks[module.__name__] = code
+        if active:
+            code.activate(module)
+    except Exception as error:  # a host we do not fit, or a half removed installation: its import must go on
+        failures[module.__name__] = f"{type(error).__name__}: {error}"
+
+
+def set_active(on):
+    """Open or close, in all hosts that are imported, what ``activate()`` opens; later ones follow when they are."""
+    global active
+    active = on
+    for name, code in hooks.items():
+        if on:
+            code.activate(sys.modules[name])
+        else:
+            code.deactivate(sys.modules[name])
+
+
+def boot():
+    """Start waiting for the hosts; hook those that are imported already."""
+    if not any(isinstance(finder, HostFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, HostFinder())
+    for name in HOOKS:
+        module = sys.modules.get(name)
+        if module is not None:
+            hook(module)
+
+
+def boot_from_site():
+    """Entry of the ``.pth`` and ``.start`` files."""
+    from os import environ
+
+    if environ.get("COMPOSABLE_AUTOLOAD", "1") != "0":
+        boot()
+
+
+def numba_init():
+    """Numba's entry point ``numba_extensions: init``: it runs before a cached function is loaded or one is compiled."""
+    boot_from_site()
+    parallel = sys.modules.get("numba.np.ufunc.parallel")
+    if parallel is not None and hasattr(parallel, "_composable_threads_init"):
+        parallel._composable_threads_init()

@@ -1,0 +1,157 @@
+"""``activate()``: every door of a program leads to the arena, without a change to the program."""
+
+from __future__ import annotations
+
+import concurrent.futures.thread as futures
+import multiprocessing.pool as pools
+import sys
+import threading
+from types import TracebackType
+from typing import Any
+
+import _composable_threads_boot as boot
+
+from . import _native
+from .executor import _Tasks, check_workers
+from .pool import ThreadPool
+
+_lock = threading.RLock()
+_active = 0
+_undo: list[tuple[Any, str, Any]] = []
+
+
+class Activation:
+    """What `activate` returns: a context manager whose end, like ``deactivate()``, undoes it. Activations nest."""
+
+    def __init__(self) -> None:
+        self._live = True
+
+    def deactivate(self) -> None:
+        """Undo this activation; the doors close with the last one. Calling it again does nothing."""
+        with _lock:
+            if self._live:
+                self._live = False
+                _leave()
+
+    def __enter__(self) -> Activation:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.deactivate()
+
+
+def activate(*, slots: int | None = None) -> Activation:
+    """Route Numba, Joblib, Dask, ``ThreadPool`` and ``ThreadPoolExecutor`` to the arena.
+
+    Only what the program left to its default or asked threads for is routed: a Numba threading layer, Joblib process
+    backend or Dask scheduler that it names stays. Pools that exist already keep their threads. Numba's layer is chosen once
+    per process: one that was launched before stays, and ours stays after the end.
+
+    Parameters
+    ----------
+    slots : int, optional
+        The arena's size P, at most what the process may use; default: that.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `slots` is not a whole number of at least 1, or ``COMPOSABLE_NUM_THREADS`` is not.
+    RuntimeError
+        If the arena has begun to run with another size.
+    """
+    if slots is not None:
+        check_workers(slots, "slots")
+        try:
+            _native.configure(min(slots, _native.limits()["slots"]))
+        except RuntimeError as error:
+            raise RuntimeError(str(error)) from None
+    else:
+        _native.limits()  # a bad COMPOSABLE_NUM_THREADS is told here, not in some thread
+    with _lock:
+        _enter()
+    return Activation()
+
+
+def is_active() -> bool:
+    """Whether an activation is live."""
+    return _active > 0
+
+
+def _patch(owner: Any, name: str, value: Any) -> None:
+    _undo.append((owner, name, getattr(owner, name)))
+    setattr(owner, name, value)
+
+
+def _enter() -> None:
+    global _active
+    _active += 1
+    if _active > 1:
+        return
+    _patch_executor(futures.ThreadPoolExecutor)
+    _patch_thread_pool(pools.ThreadPool)
+    boot.set_active(True)
+
+
+def _leave() -> None:
+    global _active
+    _active -= 1
+    if _active > 0:
+        return
+    boot.set_active(False)
+    while _undo:
+        owner, name, value = _undo.pop()
+        setattr(owner, name, value)
+
+
+def _patch_executor(executor: Any) -> None:
+    # Methods, not the name: modules that imported the class before, and their subclasses, are reached too.
+    stock_init, stock_submit, stock_shutdown = executor.__init__, executor.submit, executor.shutdown
+
+    def __init__(
+        self: Any,
+        max_workers: Any = None,
+        thread_name_prefix: str = "",
+        initializer: Any = None,
+        initargs: tuple = (),
+        **options: Any,
+    ) -> None:
+        stock_init(self, max_workers, thread_name_prefix, initializer, initargs, **options)
+        self._composable = _Tasks(self._max_workers, initializer, initargs)
+
+    def submit(self: Any, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+        tasks = self.__dict__.get("_composable")
+        if tasks is None:
+            return stock_submit(self, fn, *args, **kwargs)
+        return tasks.submit(None, fn, args, kwargs)
+
+    def shutdown(self: Any, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        tasks = self.__dict__.get("_composable")
+        if tasks is None:
+            return stock_shutdown(self, wait, cancel_futures=cancel_futures)
+        self._shutdown = True
+        tasks.shutdown(wait, cancel_futures)
+
+    for ours, stock in ((__init__, stock_init), (submit, stock_submit), (shutdown, stock_shutdown)):
+        ours.__doc__ = stock.__doc__
+        _patch(executor, ours.__name__, ours)
+
+
+def _patch_thread_pool(pool: Any) -> None:
+    stock_init = pool.__init__
+
+    def __init__(self: Any, processes: Any = None, initializer: Any = None, initargs: tuple = ()) -> None:
+        if type(self) is pool:
+            self.__class__ = ThreadPool
+            ThreadPool.__init__(self, processes, initializer, initargs)
+        else:  # a subclass may rely on anything
+            stock_init(self, processes, initializer, initargs)
+
+    _patch(pool, "__init__", __init__)
+
+
+def numba_layer_in_use() -> str | None:
+    """Name of the layer Numba launched in this process; None if none yet."""
+    parallel = sys.modules.get("numba.np.ufunc.parallel")
+    return None if parallel is None else parallel._threading_layer

@@ -1,0 +1,79 @@
+"""``info()``: what the arena is and what it does."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import Any
+
+import _composable_threads_boot as boot
+
+from . import _native
+
+_HOSTS = ("numba", "joblib", "dask", "distributed", "scikit-learn", "numpy", "scipy")
+
+
+def info() -> dict[str, Any]:
+    """Describe the arena.
+
+    Returns
+    -------
+    dict
+        ``slots``: P, the arena's size; ``slots_source``: what set it (``affinity``, ``quota``, ``COMPOSABLE_NUM_THREADS`` or
+        ``activate``), from ``affinity`` (CPUs), ``quota`` (CPUs' worth of the cgroup's quota, or None), ``variable``.
+        ``started``: whether the arena runs; ``running`` and ``peak_running``: threads that compute for it now, and the most
+        so far (`reset_peak`); ``waiting``: threads that need a permit; ``replaced``: permits taken from blocked tasks;
+        ``spares``: threads that stand in for workers which wait; ``forked``: in a forked child, whose arena runs on
+        spares. ``hosts``: versions of installed hosts; ``doors``: which are open; ``tbb``: oneTBB's version and path.
+
+    Raises
+    ------
+    ValueError
+        If ``COMPOSABLE_NUM_THREADS`` is not a whole number of at least 1.
+    """
+    from .activation import is_active, numba_layer_in_use
+
+    found = _native.limits()
+    started = _native.started_slots()
+    if started is not None and started != found["slots"]:
+        found.update(slots=started, slots_source="activate")
+    return {
+        **found,
+        "started": started is not None,
+        **_native.counts(),
+        "active": is_active(),
+        "hosts": {name: _version(name) for name in _HOSTS},
+        "doors": {module: _door(module) for module in boot.HOOKS},
+        "numba_layer": numba_layer_in_use(),
+        "tbb": {"version": _native.tbb_version(), "path": _libtbb_path()},
+    }
+
+
+def reset_peak() -> None:
+    """Start counting ``info()["peak_running"]`` again from what runs now."""
+    _native.reset_peak()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _door(module: str) -> str:
+    import sys
+
+    if module in boot.failures:
+        return f"failed: {boot.failures[module]}"
+    return "open" if module in sys.modules else "not imported"
+
+
+def _libtbb_path() -> str | None:
+    try:
+        with open("/proc/self/maps") as maps:
+            for line in maps:
+                if "libtbb.so" in line:
+                    return line.split(maxsplit=5)[5].strip()
+    except OSError:
+        pass
+    return None
