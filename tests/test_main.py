@@ -20,10 +20,16 @@ PLAIN = (sys.executable,)
 
 
 def run(command: tuple[str, ...], *words: str, cwd: Path, **options: Any) -> subprocess.CompletedProcess[bytes]:
-    options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    if "input" in options:
-        del options["stdin"]
-    return subprocess.run([*command, *words], cwd=cwd, timeout=60, check=False, **options)
+    given = options.pop("input", b"")
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    words = (*command, *words)
+    with subprocess.Popen(words, cwd=cwd, stdin=subprocess.PIPE, start_new_session=True, **options) as process:
+        try:
+            out, err = process.communicate(given, timeout=60)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)  # its children too
+            raise
+    return subprocess.CompletedProcess(words, process.returncode, out, err)
 
 
 def assert_same(
@@ -206,25 +212,25 @@ def test_what_cannot_be_run_is_answered_as_by_plain_python(words: tuple[str, ...
 @pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
 @pytest.mark.parametrize("words", [("program.py",), ("-m", "program"), ("-m", "package"), ("package",)])
 def test_classes_of_main_cross_to_processes(method: str, words: tuple[str, ...], tmp_path: Path) -> None:
-    text = f"""
-import multiprocessing, sys
+    classes = """
+import sys
 
 class Job:
     def __init__(self, number): self.number = number
-    def __reduce__(self): return Job, (self.number,)
 
 def work(job):
     return type(job).__name__, job.number + 1, sys.argv[1:]
-
+"""
+    pool = f"""
+import multiprocessing
 if __name__ == "__main__":
     with multiprocessing.get_context({method!r}).Pool(2) as pool:
         print(pool.map(work, [Job(n) for n in range(4)]))
 """
-    write(tmp_path, "program.py", text)
-    # An archive's or folder's __main__ is not imported by children, so what crosses must be elsewhere: plain Python too.
-    write(tmp_path, "package/__init__.py", "")
-    write(tmp_path, "package/__main__.py", text.replace("class Job", "from program import Job, work\n\nclass Unused"))
-    write(tmp_path, "package/program.py", text)
+    write(tmp_path, "program.py", classes + pool)
+    # Children never import the __main__ of a package, folder or archive, so its classes have to be elsewhere.
+    write(tmp_path, "package/classes.py", classes)
+    write(tmp_path, "package/__main__.py", "sys = __import__('sys')\nsys.path.insert(0, 'package')\nfrom classes import *\n" + pool)
     plain = assert_same(*words, "a", cwd=tmp_path)
     assert plain.returncode == 0 and b"('Job', 4, ['a'])" in plain.stdout
 
