@@ -23,7 +23,7 @@ class PyTask final : public Task {
  public:
   explicit PyTask(py::object callable) : callable_(std::move(callable)) {}
 
-  void run() noexcept override {
+  void run() override {
     PyObject* result = PyObject_CallNoArgs(callable_.ptr());
     if (result == nullptr) PyErr_WriteUnraisable(callable_.ptr());
     Py_XDECREF(result);
@@ -92,6 +92,8 @@ bool help(TaskGroup& group, const py::object& check, bool run, std::optional<dou
       }
       if (main_thread && PyErr_CheckSignals() != 0) throw py::error_already_set();
     }
+  } catch (abi::__forced_unwind&) {  // the interpreter ended under a thread of the program
+    throw;
   } catch (...) {
     error = std::current_exception();
   }

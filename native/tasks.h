@@ -19,10 +19,11 @@
 
 namespace composable {
 
-/// One callable. Runs once, then destroys itself.
+/// One callable. Runs once, then destroys itself. It keeps its errors to itself; not noexcept all the same, because the
+/// end of the interpreter may unwind a thread in the middle of one (gil.h).
 class Task {
  public:
-  virtual void run() noexcept = 0;
+  virtual void run() = 0;
   /// Destroys it unrun.
   virtual void drop() noexcept = 0;
 

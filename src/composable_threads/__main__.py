@@ -16,6 +16,7 @@ FORMS = (
     "compare [options] -m module [args ...]",
     "info [--json]",
 )
+WITH_VALUE = ("-p", "--rounds", "--timeout")
 ABOUT = """\
 Runs a Python program unchanged, with ThreadPool, ThreadPoolExecutor, Dask, Joblib and Numba on the one arena.
 
@@ -56,25 +57,24 @@ def writable_file(text: str) -> str:
     return text
 
 
-def split_at_program(words: list[str], *, with_value: frozenset[str]) -> tuple[list[str], list[str]]:
+def split_at_program(words: list[str]) -> tuple[list[str], list[str]]:
     """Cut the words at the first that is the program's; argparse would read on and take the program's options for ours.
 
-    A value is glued to its option, so that one that starts with a dash is judged as a value. A program given as a module
-    comes out as ["-m", name, ...], glued by the user or not.
+    A value is glued to its option, so that one that starts with a dash is judged as a value. A module comes out as
+    ["-m", name, ...], glued by the user or not.
     """
     ours: list[str] = []
     rest = list(words)
     while rest and rest[0].startswith("-") and not rest[0].startswith("-m"):
         word = rest.pop(0)
-        ours.append(f"{word}={rest.pop(0)}" if word in with_value and rest else word)
+        ours.append(f"{word}={rest.pop(0)}" if word in WITH_VALUE and rest else word)
     if rest and rest[0].startswith("-m") and rest[0] != "-m":
         rest[:1] = ["-m", rest[0][2:]]
     return ours, rest
 
 
 def parse_program_words(parser: Parser, words: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    with_value = frozenset(word for action in parser._actions if action.nargs is None for word in action.option_strings)
-    ours, program = split_at_program(words, with_value=with_value)
+    ours, program = split_at_program(words)
     options = parser.parse_args(ours)
     if program == ["-m"]:
         parser.error("argument -m: expected one argument")
@@ -120,7 +120,8 @@ def info(words: list[str]) -> None:
 
 def lines_of(facts: Any, *, indent: str = "") -> list[str]:
     """`key: value` lines; what is nested stands below its key (a list's elements below a dash), indented."""
-    pairs = [(f"{key}:", value) for key, value in facts.items()] if isinstance(facts, dict) else [("-", v) for v in facts]
+    named = isinstance(facts, dict)
+    pairs = [(f"{key}:", value) for key, value in facts.items()] if named else [("-", value) for value in facts]
     lines: list[str] = []
     for label, value in pairs:
         if isinstance(value, (dict, list, tuple)) and value:
@@ -134,8 +135,8 @@ def compare(words: list[str]) -> NoReturn:
     parser = new_parser(
         f"{COMMAND} compare",
         [form for form in FORMS if form.startswith("compare")],
-        description="Runs the program stock and composable in turn, each time in a fresh process, its input empty and its\n"
-        "output kept back, and prints the medians and the ratio composable / stock: below 1 is better.",
+        description="Runs the program stock and composable in turn, each time in a fresh process, its input empty\n"
+        "and its output kept back, and prints the medians and the ratio composable / stock: below 1 is better.",
     )
     add_slots(parser)
     parser.add_argument("--rounds", metavar="N", type=positive_integer, default=3, help="runs of each (default: 3)")
@@ -161,10 +162,11 @@ def main(words: list[str]) -> None:
     parser = new_parser(COMMAND, list(FORMS), description=ABOUT)
     add_slots(parser)
     parser.add_argument("--version", action="version", version=f"composable-threads {__version__}")
-    if words[:1] == ["info"]:
-        return info(words[1:])
-    if words[:1] == ["compare"]:
-        compare(words[1:])
+    ours, program = split_at_program(words)
+    if program[:1] == ["info"]:
+        return info([*ours, *program[1:]])
+    if program[:1] == ["compare"]:
+        compare([*ours, *program[1:]])
     options, program = parse_program_words(parser, words)
     if not program:
         parser.print_usage(sys.stderr)

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from types import FrameType
 from typing import IO
@@ -45,26 +45,18 @@ class Sample:
     finished: bool
 
 
-class Failed(Exception):
-    """A run ended with an exit code that is not 0; the text is the end of what it wrote."""
-
-    def __init__(self, code: int, text: str) -> None:
-        super().__init__(text)
-        self.code = code if code >= 0 else 128 - code  # by a signal: what a shell makes of it
-
-
 class Stopped(BaseException):
     """This process was told by a signal to end."""
 
 
 class Tree:
-    """The living threads of a process and its descendants, those included that have lost their parent since."""
+    """A process and its descendants, those included that have lost their parent since they were met."""
 
     def __init__(self, root: int) -> None:
         self.peak = 0
-        self._status: dict[int, int] = {}  # by process id: its /proc status, open, so that a reused id is never read
+        # By process id: its /proc status, open, so that a reused id is never read. The caller closes what is left.
+        self.status = {root: os.open(f"/proc/{root}/status", os.O_RDONLY)}
         self._next_look = 0.0
-        self._add(root)
 
     def sample(self) -> None:
         now = time.perf_counter()
@@ -72,111 +64,81 @@ class Tree:
             self._look_for_children()
             # One file per thread has to be read for this, so keep it below a fiftieth of a CPU however many there are.
             self._next_look = now + max(10 * TICK, 50 * (time.perf_counter() - now))
-        self.peak = max(self.peak, sum(self._threads_of(pid) for pid in list(self._status)))
+        self.peak = max(self.peak, self.living_threads())
 
-    def kill(self) -> None:
-        for pid in list(self._status):
+    def living_threads(self) -> int:
+        return sum(self._threads_of(pid) for pid in list(self.status))
+
+    def signal(self, signum: int) -> None:
+        self._look_for_children()
+        for pid in list(self.status):
             if self._threads_of(pid):
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-
-    def close(self) -> None:
-        for file in self._status.values():
-            os.close(file)
-        self._status.clear()
-
-    def _add(self, pid: int) -> None:
-        if pid not in self._status:
-            with contextlib.suppress(OSError):
-                self._status[pid] = os.open(f"/proc/{pid}/status", os.O_RDONLY)
+                    os.kill(pid, signum)
 
     def _threads_of(self, pid: int) -> int:
         try:
-            text = os.pread(self._status[pid], 4096, 0)
-        except OSError:
-            os.close(self._status.pop(pid))
+            text = os.pread(self.status[pid], 4096, 0)
+        except ProcessLookupError:
+            os.close(self.status.pop(pid))
             return 0
         return 0 if b"(zombie)" in text else int(text.partition(b"\nThreads:")[2].split(maxsplit=1)[0])
 
     def _look_for_children(self) -> None:
-        waiting = list(self._status)
+        waiting = list(self.status)
         while waiting:
             tasks = f"/proc/{waiting.pop()}/task"
             with contextlib.suppress(OSError):
                 for task in os.listdir(tasks):
                     with contextlib.suppress(OSError), open(f"{tasks}/{task}/children", "rb") as file:
-                        found = [pid for pid in map(int, file.read().split()) if pid not in self._status]
-                    for pid in found:
-                        self._add(pid)
-                    waiting += found
+                        found = [pid for pid in map(int, file.read().split()) if pid not in self.status]
+                        waiting += found
+                        for pid in found:
+                            self.status[pid] = os.open(f"/proc/{pid}/status", os.O_RDONLY)
 
 
 def measure(command: list[str], *, timeout: float | None, out: IO[bytes], err: IO[bytes]) -> tuple[Sample, int]:
     """Run it once; returns its numbers and its exit code (0 if it was given up)."""
     started = time.perf_counter()
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True)
-    tree = Tree(process.pid)
+    tree, end = Tree(process.pid), file_of_end(process)
     try:
-        with sleeper_until_exit(process.pid) as sleep:
-            while True:
-                pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-                wall = time.perf_counter() - started
-                if pid:
-                    process.returncode = os.waitstatus_to_exitcode(status)  # Popen must not wait for it again
-                    cpu, switches = usage.ru_utime + usage.ru_stime, usage.ru_nvcsw + usage.ru_nivcsw
-                    return Sample(wall, cpu, switches, tree.peak, True), process.returncode
-                if timeout is not None and wall > timeout:
-                    return Sample(wall, None, None, tree.peak, False), 0
-                tree.sample()
-                sleep(TICK)
+        while True:
+            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+            wall = time.perf_counter() - started
+            if pid:
+                process.returncode = os.waitstatus_to_exitcode(status)  # Popen must not wait for it again
+                cpu, switches = usage.ru_utime + usage.ru_stime, usage.ru_nvcsw + usage.ru_nivcsw
+                return Sample(wall, cpu, switches, tree.peak, True), process.returncode
+            if timeout is not None and wall > timeout:
+                return Sample(wall, None, None, tree.peak, False), 0
+            tree.sample()
+            select.select(end, [], [], TICK)
     finally:
         if process.returncode is None:
             stop(process, tree)
-        tree.close()
+        for file in (*end, *tree.status.values()):
+            os.close(file)
 
 
-@contextlib.contextmanager
-def sleeper_until_exit(pid: int) -> Iterator[Callable[[float], object]]:
-    """A sleep() that the end of the process cuts short: the wall time is not rounded up to a tick."""
+def file_of_end(process: subprocess.Popen[bytes]) -> list[int]:
+    """Is readable when the process has ended; to wait on, for a wall time that is not rounded up to a tick."""
     try:
-        file = os.pidfd_open(pid)
+        return [os.pidfd_open(process.pid)]
     except OSError:  # before Linux 5.3, or forbidden in a container
-        yield time.sleep
-        return
-    try:
-        poll = select.poll()
-        poll.register(file, select.POLLIN)
-        yield lambda seconds: poll.poll(seconds * 1000)
-    finally:
-        os.close(file)
+        return []
 
 
 def stop(process: subprocess.Popen[bytes], tree: Tree) -> None:
-    """End the process, its group and its descendants: asked first, for multiprocessing's tracker to clear up."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
+    """End the process, its descendants and its group; asked first, for multiprocessing's tracker to clear up."""
+    for signum in (signal.SIGTERM, signal.SIGKILL):
+        tree.signal(signum)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signum)
         deadline = time.perf_counter() + GRACE
-        while time.perf_counter() < deadline:
-            process.poll()
-            os.killpg(process.pid, 0)  # raises as soon as nobody is left
+        while (process.poll() is None or tree.living_threads()) and time.perf_counter() < deadline:
             time.sleep(TICK)
-        os.killpg(process.pid, signal.SIGKILL)
-    tree.kill()
     process.wait()
-
-
-def run_once(command: list[str], *, timeout: float | None) -> tuple[Sample, str]:
-    """Its numbers and the digest of what it wrote to its stdout."""
-    # Files, not pipes: nobody has to read along, and a process that the program leaves behind holds nothing up.
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        sample, code = measure(command, timeout=timeout, out=out, err=err)
-        if code != 0:
-            raise Failed(code, tail_of(err) or tail_of(out))
-        digest = hashlib.sha256()
-        out.seek(0)
-        while block := out.read(1 << 20):
-            digest.update(block)
-        return sample, digest.hexdigest()
 
 
 def tail_of(file: IO[bytes]) -> str:
@@ -218,15 +180,19 @@ def compare(
             if runs[kind] and not runs[kind][-1].finished:
                 continue  # it would only take as long again
             progress(f"round {number} of {rounds}: {kind}")
-            try:
-                sample, output = run_once(commands[kind], timeout=timeout)
-            except Failed as failed:
-                progress("")
-                say(f"the {kind} run of round {number} ended with exit code {failed.code}; its last lines:\n{failed}")
-                return failed.code
+            # Files, not pipes: nobody has to read along, and a process that a run leaves behind holds nothing up.
+            with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+                sample, code = measure(commands[kind], timeout=timeout, out=out, err=err)
+                if code != 0:
+                    code = code if code > 0 else 128 - code  # by a signal: what a shell makes of it
+                    progress("")
+                    say(f"the {kind} run of round {number} ended with exit code {code}; its last lines:")
+                    print(tail_of(err) or tail_of(out), file=sys.stderr)
+                    return code
+                if number == 1 and sample.finished:
+                    out.seek(0)
+                    outputs.add(hashlib.sha256(out.read()).digest())
             runs[kind].append(sample)
-            if number == 1 and sample.finished:
-                outputs.add(output)
     progress("")
     print(table(runs["stock"], runs["composable"], timeout=timeout))
     if len(outputs) > 1:
@@ -255,9 +221,9 @@ def table(stock: list[Sample], composable: list[Sample], *, timeout: float | Non
     rows = [["", *(title for title, _ in COLUMNS.values())], ratio_row]
     for kind, runs in (("stock", stock), ("composable", composable)):
         rows.insert(-1, [kind, *(cell(runs, column, timeout=timeout) for column in COLUMNS)])
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    lines = ["  ".join(text.rjust(width) for text, width in zip(row[1:], widths[1:])) for row in rows]
-    return "\n".join(f"{row[0]:{widths[0]}}  {line}" for row, line in zip(rows, lines))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(text.rjust(width) for text, width in zip(row[1:], widths[1:], strict=True)) for row in rows]
+    return "\n".join(f"{row[0]:{widths[0]}}  {line}" for row, line in zip(rows, lines, strict=True))
 
 
 def cell(runs: list[Sample], column: str, *, timeout: float | None) -> str:
@@ -267,16 +233,14 @@ def cell(runs: list[Sample], column: str, *, timeout: float | None) -> str:
 
 
 def ratio(stock: list[Sample], composable: list[Sample], column: str, *, timeout: float | None) -> str:
-    """Composable divided by stock, round by round; a bound where one of them was given up."""
+    """Composable divided by stock, round by round; where stock was given up, what it is below."""
     wall = column == "wall_seconds"
     if stock[-1].finished and composable[-1].finished:
-        pairs = [(getattr(ours, column), getattr(theirs, column)) for ours, theirs in zip(composable, stock)]
+        pairs = [(getattr(ours, column), getattr(theirs, column)) for ours, theirs in zip(composable, stock, strict=True)]
         if all(theirs for _, theirs in pairs):
             return medians([ours / theirs for ours, theirs in pairs], "{:.2f}", spread=wall)
     elif wall and timeout is not None and composable[-1].finished:
         return f"< {statistics.median(run.wall_seconds for run in composable) / timeout:.2g}"
-    elif wall and timeout is not None and stock[-1].finished:
-        return f"> {timeout / statistics.median(run.wall_seconds for run in stock):.2g}"
     return "-"
 
 

@@ -3,7 +3,8 @@
 `python program.py` and `python -m module` are C code (CPython's main.c and pythonrun.c), of which the standard library
 offers only the part behind -m: runpy.run_path leaves its frames in tracebacks and takes the program's `__main__` away
 before threads and atexit handlers are done with it. So the steps are done here, in the interpreter's order. What still
-tells the two apart: these few frames are below the program's for who walks the stack, and sys.orig_argv is the real one.
+tells the two apart: sys.orig_argv is the real one, and a few frames are below the program's, for who walks or fills the
+stack.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import NoReturn
 
 
 def run(program: list[str], *, slots: int | None) -> None:
-    """Run [file, *args] or ["-m", module, *args]; returns if it ends normally, else raises the SystemExit that says how.
+    """Run [file, *args] or ["-m", module, *args]; returns if it ends normally, else raises the SystemExit to end with.
 
     To be called once, last, on the main thread, from `python -m`: only that way does the interpreter, after it has been
     finalised, end the process by SIGINT where the program ended by Ctrl-C.
@@ -92,7 +93,7 @@ def _load(path: str) -> tuple[CodeType, type]:
 def _leave_to_plain_python() -> NoReturn:
     """Replace this process by a plain interpreter, which says in its own words why the program cannot be compiled.
 
-    compile() words it differently from the interpreter's reader of files: encodings, null bytes, a missing last newline.
+    compile() words it unlike the interpreter's reader of files: encodings, null bytes, a missing last newline.
     """
     import subprocess
 
@@ -192,8 +193,8 @@ def _say(text: str) -> None:
 
 def _fail(error: BaseException) -> NoReturn:
     if type(error) is KeyboardInterrupt:
-        # The interpreter ends the process by SIGINT, after everything else, if it noted that Ctrl-C was not handled. Python
-        # code can make it note that only by a string: code objects and ordinary exceptions do not pass there.
+        # The interpreter ends the process by SIGINT, after everything else, if it noted that Ctrl-C was not handled.
+        # Python code can make it note that only by a string: code objects and ordinary exceptions do not pass there.
         try:
             exec("raise KeyboardInterrupt")
         except KeyboardInterrupt:

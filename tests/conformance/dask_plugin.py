@@ -1,0 +1,44 @@
+"""Puts the arena's scheduler in the place of Dask's threads, for runs of Dask's own tests: ``pytest -p dask_plugin``.
+
+To be loaded before any test module, for those import ``dask.threaded.get`` by name.
+"""
+
+from __future__ import annotations
+
+import dask
+import dask.base
+import dask.threaded
+import pytest
+from composable_threads.dask_backend import get as arena_get
+from dask.delayed import Delayed, DelayedLeaf
+
+calls = 0
+
+
+def get(*args, **kwargs):
+    global calls
+    calls += 1
+    return arena_get(*args, **kwargs)
+
+
+dask.threaded.get = get
+for name in ("threads", "threading"):
+    dask.base.named_schedulers[name] = get
+for collection in (Delayed, DelayedLeaf):  # they keep the function that they found when `dask` was imported
+    collection.__dask_scheduler__ = staticmethod(get)
+
+
+# Dask's own conftest.py, which is not installed, has these options and skips.
+def pytest_addoption(parser):
+    parser.addoption("--runslow", action="store_true")
+    parser.addoption("--runarrayexpr", action="store_true")
+
+
+def pytest_runtest_setup(item):
+    for mark in ("slow", "array_expr"):
+        if mark in item.keywords and not item.config.getoption("--run" + mark.replace("_", "")):
+            pytest.skip(mark)
+
+
+def pytest_terminal_summary(terminalreporter):
+    terminalreporter.write_line(f"the arena's get was called {calls} times")
