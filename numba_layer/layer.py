@@ -6,7 +6,10 @@ import os
 import threading
 from types import ModuleType
 
-import llvmlite.binding as llvm
+try:
+    import llvmlite.binding as llvm
+except ImportError as error:
+    raise ImportError("Numba is missing; install it with: pip install 'composable-threads[numba]'") from error
 
 from .._native import numba as abi
 

@@ -59,15 +59,20 @@ def test_words_after_the_program_are_the_program_s(tmp_path: Path) -> None:
 
 def test_module_is_compared_as_a_module(tmp_path: Path) -> None:
     (tmp_path / "package").mkdir()
-    (tmp_path / "package" / "__main__.py").write_text(STOCK + COUNT + "assert __package__ == 'package' and sys.argv[1:] == ['a']")
+    text = "assert __package__ == 'package' and sys.argv[1:] == ['a']"
+    (tmp_path / "package" / "__main__.py").write_text(STOCK + COUNT + text)
     words = [*COMPARE, "--rounds", "1", "-m", "package", "a"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert (done.stderr, done.returncode, runs(tmp_path)) == ("", 0, "sc")
 
 
 def test_size_is_given_to_the_composable_run_only(tmp_path: Path) -> None:
-    text = "words = sys.orig_argv\nassert STOCK == ('-p' not in words)\nassert STOCK or words[words.index('-p') + 1] == '2'"
-    assert compare(tmp_path, text, "--rounds", "1", "-p", "2").returncode == 0
+    text = "assert sys.orig_argv[1:-1] == ([] if STOCK else ['-m', 'composable_threads', '-p', '2']), sys.orig_argv"
+    done = compare(tmp_path, text, "--rounds", "1", "-p", "2")
+    assert (done.stderr, done.returncode) == ("", 0)
+    words = [*COMPARE[:-1], "-p", "2", "compare", "--rounds", "1", "program.py"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stderr, done.returncode, runs(tmp_path)) == ("", 0, "scsc")
 
 
 def test_json_holds_every_run(tmp_path: Path) -> None:
@@ -101,7 +106,7 @@ thread.join()
         assert saved[kind][0]["context_switches"] >= 300
 
 
-@pytest.mark.parametrize(("ends", "code"), [("sys.exit(7)", 7), ("1 / 0", 1), ("import os; os.kill(os.getpid(), 15)", 143)])
+@pytest.mark.parametrize(("ends", "code"), [("sys.exit(7)", 7), ("1 / 0", 1), ("__import__('os').kill(0, 15)", 143)])
 def test_failing_run_ends_it_with_its_exit_code_and_its_last_lines(ends: str, code: int, tmp_path: Path) -> None:
     done = compare(tmp_path, f"print('why', file=sys.stderr)\n{ends}")
     assert (done.stdout, done.returncode, runs(tmp_path)) == ("", code, "s")
@@ -146,7 +151,8 @@ def wait_for(path: Path) -> list[int]:
 
 
 def test_stock_that_does_not_finish_is_stopped_and_not_run_again(tmp_path: Path) -> None:
-    done = compare(tmp_path, f"if STOCK:\n    exec('''{HANG}''')", "--timeout", "3", "--rounds", "2", "--json", "out.json")
+    text = f"if not STOCK: sys.exit()\n{HANG}"
+    done = compare(tmp_path, text, "--timeout", "3", "--rounds", "2", "--json", "out.json")
     assert (done.stderr, done.returncode, runs(tmp_path)) == ("", 0, "scc")
     stock, _, ratio = done.stdout.splitlines()[1:4]
     assert "> 3 s (not finished)" in stock and ratio.split()[1] == "<"

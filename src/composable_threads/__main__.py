@@ -16,7 +16,7 @@ FORMS = (
     "compare [options] -m module [args ...]",
     "info [--json]",
 )
-WITH_VALUE = ("-p", "--rounds", "--timeout")
+WITH_VALUE = ("-p", "--rounds", "--timeout", "--json")
 ABOUT = """\
 Runs a Python program unchanged, with ThreadPool, ThreadPoolExecutor, Dask, Joblib and Numba on the one arena.
 
@@ -109,7 +109,10 @@ def info(words: list[str]) -> None:
 
     import composable_threads
 
-    facts = composable_threads.info()
+    try:
+        facts = composable_threads.info()
+    except (ValueError, RuntimeError) as error:  # what the environment says makes no sense
+        parser.error(str(error))
     if as_json:
         import json
 

@@ -1,7 +1,7 @@
 """Runs a program stock and composable in turn, measures both from outside, and prints one table.
 
-Time and context switches are the kernel's own account of the process and the children it waited for; threads are sampled.
-Linux only: it reads /proc.
+Time and context switches are the kernel's own account of the process and the children it waited for; threads are
+sampled. Linux only: it reads /proc.
 """
 
 from __future__ import annotations
@@ -166,9 +166,7 @@ def signals_end_the_run_first() -> Iterator[None]:
         os.kill(os.getpid(), stopped.args[0])
 
 
-def compare(
-    program: list[str], *, rounds: int, slots: int | None, timeout: float | None, json_path: str | None
-) -> int:
+def compare(program: list[str], *, rounds: int, slots: int | None, timeout: float | None, json_path: str | None) -> int:
     """Print the table for [file, *args] or ["-m", module, *args]; returns the exit code of the command."""
     python = [sys.executable, *subprocess._args_from_interpreter_flags()]  # type: ignore[attr-defined]
     under_arena = ["-m", "composable_threads", *([] if slots is None else ["-p", str(slots)])]
@@ -236,9 +234,9 @@ def ratio(stock: list[Sample], composable: list[Sample], column: str, *, timeout
     """Composable divided by stock, round by round; where stock was given up, what it is below."""
     wall = column == "wall_seconds"
     if stock[-1].finished and composable[-1].finished:
-        pairs = [(getattr(ours, column), getattr(theirs, column)) for ours, theirs in zip(composable, stock, strict=True)]
-        if all(theirs for _, theirs in pairs):
-            return medians([ours / theirs for ours, theirs in pairs], "{:.2f}", spread=wall)
+        above, below = ([getattr(run, column) for run in runs] for runs in (composable, stock))
+        if all(below):
+            return medians([a / b for a, b in zip(above, below, strict=True)], "{:.2f}", spread=wall)
     elif wall and timeout is not None and composable[-1].finished:
         return f"< {statistics.median(run.wall_seconds for run in composable) / timeout:.2g}"
     return "-"

@@ -10,6 +10,7 @@ stack.
 from __future__ import annotations
 
 import builtins
+import contextlib
 import functools
 import importlib.machinery
 import importlib.util
@@ -159,10 +160,8 @@ def _outcome(start: Callable[[], object]) -> BaseException | None:
 def _flush() -> None:
     # Before a traceback or a thread that goes on prints: the order counts where both streams end in one file.
     for stream in (getattr(sys, "stderr", None), getattr(sys, "stdout", None)):
-        try:
+        with contextlib.suppress(BaseException):  # as the interpreter: it tries again at its end, and fails there
             stream.flush()  # type: ignore[union-attr]
-        except BaseException:  # as the interpreter: it will try again at its end, and fail there
-            pass
 
 
 def _report(error: BaseException) -> None:
@@ -195,8 +194,6 @@ def _fail(error: BaseException) -> NoReturn:
     if type(error) is KeyboardInterrupt:
         # The interpreter ends the process by SIGINT, after everything else, if it noted that Ctrl-C was not handled.
         # Python code can make it note that only by a string: code objects and ordinary exceptions do not pass there.
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             exec("raise KeyboardInterrupt")
-        except KeyboardInterrupt:
-            pass
     raise SystemExit(1)
