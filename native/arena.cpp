@@ -88,18 +88,19 @@ bool Arena::enter(ThreadState& self) {
 
 bool Arena::enter_full(ThreadState& self) {
   Lock held = lock();
+  if (self.task_depth > 0) {
+    await_permit(held, self);
+    return true;
+  }
   if (runners_ > 0) {
     Waiter waiter(self);
-    waiter.wants_permit = true;
+    waiter.wants_permit = waiter.urgent = true;
     const auto deadline = Clock::now() + kReclaim;
-    waiters_.insert(waiters_.begin(), &waiter);
-    demand_.fetch_add(1, std::memory_order_seq_cst);
-    reclaim_.fetch_add(1, std::memory_order_relaxed);
+    queue(waiter);
     settle(held);
     while (!self.holds.load(std::memory_order_relaxed) && runners_ > 0) {
       if (waiter.wakes.wait_until(held, deadline) == std::cv_status::timeout) break;
     }
-    reclaim_.fetch_sub(1, std::memory_order_relaxed);
     forget(waiter);
     if (self.holds.load(std::memory_order_relaxed)) return true;
   }
@@ -141,9 +142,20 @@ void Arena::grant(Waiter& waiter) noexcept {
   waiter.wakes.notify_one();
 }
 
+void Arena::queue(Waiter& waiter) {
+  auto place = waiters_.end();
+  if (waiter.urgent) {
+    place = std::find_if(waiters_.begin(), waiters_.end(), [](const Waiter* other) { return !other->urgent; });
+  }
+  waiters_.insert(place, &waiter);
+  if (waiter.urgent) reclaim_.fetch_add(1, std::memory_order_relaxed);
+  demand_.fetch_add(1, std::memory_order_seq_cst);
+}
+
 void Arena::forget(Waiter& waiter) noexcept {
   if (!waiter.wants_permit) return;
   waiter.wants_permit = false;
+  if (waiter.urgent) reclaim_.fetch_sub(1, std::memory_order_relaxed);
   erase(waiters_, &waiter);
   demand_.fetch_sub(1, std::memory_order_seq_cst);
 }
@@ -155,12 +167,11 @@ void Arena::hand_over(Lock&, ThreadState& from, Waiter& to) noexcept {
 }
 
 void Arena::wait(Lock& held, Waiter& waiter, Clock::time_point deadline) {
-  if (waiter.wants_permit) {
-    waiters_.push_back(&waiter);
-    demand_.fetch_add(1, std::memory_order_seq_cst);
+  const bool queued = waiter.wants_permit;  // settle() may grant it at once
+  if (queued) {
+    queue(waiter);
     settle(held);
   }
-  const bool queued = waiter.wants_permit;
   while (!waiter.called && !(queued && !waiter.wants_permit)) {
     if (waiter.wakes.wait_until(held, deadline) == std::cv_status::timeout) break;
   }
@@ -170,7 +181,7 @@ void Arena::wait(Lock& held, Waiter& waiter, Clock::time_point deadline) {
 void Arena::await_permit(Lock& held, ThreadState& self) {
   while (!try_permit(held, self)) {
     Waiter waiter(self);
-    waiter.wants_permit = true;
+    waiter.wants_permit = waiter.urgent = true;
     wait(held, waiter, Clock::now() + std::chrono::hours(1));
   }
 }
@@ -184,6 +195,7 @@ void Arena::open(Lock&, Source& source) {
     auto deeper = std::find_if(tasks_.begin(), tasks_.end(),
                                [&](const Source* other) { return other->depth() > source.depth(); });
     tasks_.insert(deeper, &source);
+    open_tasks_.store(static_cast<int>(tasks_.size()), std::memory_order_relaxed);
   } else {
     regions_.push_back(&source);
   }
@@ -194,6 +206,7 @@ void Arena::close(Lock&, Source& source) noexcept {
   if (!source.open_) return;
   source.open_ = false;
   erase(source.kind() == Source::Kind::task ? tasks_ : regions_, &source);
+  open_tasks_.store(static_cast<int>(tasks_.size()), std::memory_order_relaxed);
   demand_.fetch_sub(1, std::memory_order_seq_cst);
 }
 

@@ -6,7 +6,8 @@
 //
 // State, all under one lock unless said otherwise:
 //   running_   permits in use; atomic, since a region's caller takes and returns its own without the lock
-//   waiters_   threads that need a permit before they go on, first come first served
+//   waiters_   threads that need a permit before they go on, first come first served: those which stopped in the
+//              middle of something, then those which could help
 //   tasks_     open sources of tasks, those of the shallowest nesting first, in turn within one depth
 //   regions_   open regions, in turn
 //   demand_    size of the three lists together; atomic, read after a permit was returned without the lock
@@ -68,6 +69,7 @@ struct Waiter {
   ThreadState& self;
   std::condition_variable wakes;
   bool wants_permit = false;  // in waiters_
+  bool urgent = false;        // before the others, and region runners step back for it
   bool called = false;        // something it watches has happened
 };
 
@@ -100,7 +102,7 @@ class Arena {
 
   /// A thread of the program begins to compute; true if it took a permit here, which leave() returns. False: it
   /// had one. Always succeeds: where region runners hold the permits it waits for one of them to step back
-  /// (bounded), else it runs as one more.
+  /// (bounded), else it runs as one more. In a task whose permit went to another it waits for one.
   bool enter(ThreadState& self);
   void leave(ThreadState& self) noexcept;
 
@@ -120,6 +122,10 @@ class Arena {
   /// A worker must step back before it takes more: a thread of the program needs its permit, or runs without.
   bool overdrawn() const noexcept {
     return reclaim_.load(std::memory_order_relaxed) > 0 || running_.load(std::memory_order_relaxed) > slots_;
+  }
+  /// A region's runner must look at the board before its next block: tasks come before regions.
+  bool recalls_runners() const noexcept {
+    return overdrawn() || open_tasks_.load(std::memory_order_relaxed) > 0;
   }
   void runner_joined(Lock&) noexcept { ++runners_; }
   void runner_left(Lock&) noexcept;
@@ -158,6 +164,7 @@ class Arena {
   void note_peak(int running) noexcept;
   bool enter_full(ThreadState& self);
   void grant(Waiter& waiter) noexcept;
+  void queue(Waiter& waiter);
   void forget(Waiter& waiter) noexcept;
   Source* next_source(Lock&, ThreadState& self);
   int wanted(int enough) const noexcept;
@@ -170,6 +177,7 @@ class Arena {
   std::atomic<int> peak_{0};
   std::atomic<int> demand_{0};
   std::atomic<int> reclaim_{0};
+  std::atomic<int> open_tasks_{0};  // size of tasks_
   std::atomic<std::uint64_t> generation_{0};
 
   std::vector<Waiter*> waiters_;

@@ -21,13 +21,15 @@ constexpr int kStill = 2;
 // A thread that used less than 1/50 of this many looks sleeps and polls.
 constexpr int kSlowWindow = 30;
 constexpr std::int64_t kSlowShare = 50;
+// A process that used less than 1/2 of one CPU meanwhile has nobody who computes with the GIL.
+constexpr std::int64_t kQuietShare = 2;
 // Summoned workers that have not come by now are busy elsewhere (another library's oneTBB arena, a lower limit of
 // its global_control): a spare takes the place.
 constexpr auto kLate = std::chrono::milliseconds(30);
 
-std::int64_t cpu_ns(const ThreadState& thread) noexcept {
+std::int64_t cpu_ns(clockid_t clock) noexcept {
   timespec time{};
-  if (clock_gettime(thread.cpu_clock, &time) != 0) return -1;
+  if (clock_gettime(clock, &time) != 0) return -1;
   return static_cast<std::int64_t>(time.tv_sec) * 1'000'000'000 + time.tv_nsec;
 }
 
@@ -85,20 +87,26 @@ bool Keeper::stands_still(ThreadState& thread) const {
 }
 
 void Keeper::look(Lock& held) {
+  const std::int64_t all = cpu_ns(CLOCK_PROCESS_CPUTIME_ID);
   for (ThreadState* thread : arena_.in_tasks_) {
     if (!thread->holds.load(std::memory_order_relaxed) || !thread->has_clock) continue;
-    const std::int64_t now = cpu_ns(*thread);
+    const std::int64_t now = cpu_ns(thread->cpu_clock);
     if (now < 0) continue;
-    if (thread->cpu_mark < 0) thread->slow_cpu_mark = now;
+    if (thread->cpu_mark < 0) {
+      thread->slow_cpu_mark = now;
+      thread->slow_all_mark = all;
+    }
     const bool moved = now != thread->cpu_mark;
     thread->cpu_mark = now;
     thread->stalled_looks = moved ? 0 : thread->stalled_looks + 1;
     bool blocked = thread->stalled_looks >= kStill;
     if (++thread->slow_looks >= kSlowWindow) {
       const std::int64_t window = kSlowWindow * std::chrono::nanoseconds(kLook).count();
-      blocked = blocked || now - thread->slow_cpu_mark < window / kSlowShare;
+      blocked = blocked || (now - thread->slow_cpu_mark < window / kSlowShare &&
+                            all - thread->slow_all_mark < window / kQuietShare);
       thread->slow_looks = 0;
       thread->slow_cpu_mark = now;
+      thread->slow_all_mark = all;
     }
     if (!blocked || !stands_still(*thread)) continue;
     if (!thread->holds.exchange(false, std::memory_order_relaxed)) continue;
@@ -106,7 +114,8 @@ void Keeper::look(Lock& held) {
     arena_.running_.fetch_sub(1, std::memory_order_seq_cst);
   }
   arena_.settle(held);
-  if (arena_.arriving_ > 0 && Clock::now() - arena_.summoned_at_ > kLate &&
+  // One at a time: it may be late for the same reason, the GIL for instance.
+  if (arena_.arriving_ > 0 && arena_.arriving_ <= arena_.slots_ && Clock::now() - arena_.summoned_at_ > kLate &&
       arena_.running_.load(std::memory_order_relaxed) < arena_.slots_) {
     arena_.summoned_at_ = Clock::now();
     ++arena_.arriving_;

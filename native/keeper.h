@@ -3,7 +3,8 @@
 // someone who can use it.
 //
 // A thread that waits for the GIL is no such thread: CPython wakes it every switch interval, so its clock moves. A
-// thread in a sleep-and-poll loop moves too, hence the second, slow look at how little it moves.
+// thread in a sleep-and-poll loop moves too, hence the second, slow look at how little it moves. The GIL may starve a
+// thread for as long, but then somebody has it: the slow look is believed only while the whole process is quiet.
 #pragma once
 
 #include <condition_variable>

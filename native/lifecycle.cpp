@@ -37,9 +37,11 @@ void Lifecycle::after_fork_in_child() {
   }
   arena.waiters_.clear();
   arena.in_tasks_.clear();
+  self.parents_tasks = self.task_depth;
   if (self.task_depth > 0) arena.in_tasks_.push_back(&self);
   arena.demand_.store(0);
   arena.reclaim_.store(0);
+  arena.open_tasks_.store(0);
   arena.runners_ = 0;
   arena.arriving_ = 0;
   const int running = self.holds.load() ? 1 : 0;

@@ -29,8 +29,7 @@ Region::Region(Arena& arena, ThreadState& caller, bool outermost, const Shape& s
       outermost_(outermost),
       shape_{shape.items, std::min(shape.width, kMostRunners), std::max<std::size_t>(shape.first, 1), shape.fixed},
       body_(body),
-      context_(context),
-      generation_(arena.generation()) {}
+      context_(context) {}
 
 void Region::run(Arena& arena, ThreadState& self, const Shape& shape, Body body, void* context) {
   if (shape.items == 0) return;
@@ -100,8 +99,10 @@ bool Region::claim(std::size_t& begin, std::size_t& end) noexcept {
 }
 
 void Region::share() {
+  std::uint64_t born;
   {
     Lock held = arena_.lock();
+    born = arena_.generation();
     arena_.open(held, *this);
     arena_.settle(held);
   }
@@ -109,7 +110,7 @@ void Region::share() {
   while (claim(begin, end)) {
     if (!body_(context_, begin, end, 0, caller_)) cancel();
   }
-  if (generation_ != arena_.generation()) return;  // forked in a block: the runners stayed with the parent
+  if (arena_.generation() != born) return;  // forked in a block: the runners stayed with the parent
   Lock held = arena_.lock();
   closing_ = true;
   arena_.close(held, *this);
@@ -155,7 +156,7 @@ void Region::work(Lock& held, ThreadState& self) noexcept {
   std::size_t begin, end;
   while (claim(begin, end)) {
     if (!body_(context_, begin, end, runner, self)) cancel();
-    if (arena_.overdrawn()) break;
+    if (arena_.recalls_runners()) break;
   }
 
   held.lock();

@@ -58,7 +58,6 @@ class Region final : public Source {
   const Shape shape_;
   const Body body_;
   void* const context_;
-  const std::uint64_t generation_;
 
   std::atomic<std::size_t> cursor_{0};  // first item that nobody has claimed
   std::size_t smallest_ = 1;            // block sizes, from what the caller measured

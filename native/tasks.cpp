@@ -51,7 +51,6 @@ Task* TaskGroup::pop(Lock& held) {
 
 // What it returns must outlive the lock: it may be the last owner.
 std::shared_ptr<TaskGroup> TaskGroup::finish(Lock& held, ThreadState& self) {
-  if (generation_ != arena_.generation()) return nullptr;
   --active_;
   ++finished_;
   if (wanted() > 0) arena_.open(held, *this);
@@ -83,6 +82,7 @@ void TaskGroup::work(Lock& held, ThreadState& self) noexcept {
 Task* TaskGroup::next(ThreadState& self) {
   std::shared_ptr<TaskGroup> last;
   Lock held = arena_.lock();
+  if (self.parents_tasks >= self.task_depth) return nullptr;
   last = finish(held, self);
   if (!self.holds.load(std::memory_order_relaxed) || wanted() <= 0 || arena_.yields_to_other(held, *this)) {
     return nullptr;
@@ -103,6 +103,10 @@ void TaskGroup::ended(ThreadState& self) {
   std::shared_ptr<TaskGroup> last;
   Lock held = arena_.lock();
   arena_.task_ended(held, self);
+  if (self.parents_tasks > self.task_depth) {
+    self.parents_tasks = self.task_depth;
+    return;
+  }
   last = finish(held, self);
   // A thread of the program runs on while it has tasks of its own, but whoever sleeps in mid-task comes first.
   if (arena_.someone_waits(held)) arena_.drop_permit(held, self);
@@ -158,6 +162,7 @@ TaskGroup::Load TaskGroup::load() {
 
 void TaskGroup::nudge() {
   Lock held = arena_.lock();
+  renew(held);
   ++finished_;
   for (Waiter* waiter : watchers_) arena_.call(*waiter);
 }
@@ -165,18 +170,21 @@ void TaskGroup::nudge() {
 void TaskGroup::set_limit(int limit) {
   if (limit < 1) throw std::invalid_argument("a group's limit must be at least 1, not " + std::to_string(limit));
   Lock held = arena_.lock();
+  renew(held);
   limit_ = limit;
-  if (wanted() > 0) arena_.open(held, *this);
+  if (wanted() > 0) {
+    arena_.open(held, *this);
+  } else {
+    arena_.close(held, *this);  // a negative wanted() would hide others' work
+  }
   arena_.settle(held);
 }
 
 void HelpScope::restore() {
-  if (!had_) {
-    arena_.leave(self_);
-  } else if (must_wait()) {
-    Lock held = arena_.lock();
-    arena_.await_permit(held, self_);
-  }
+  if (!had_) arena_.leave(self_);
+  Lock held = arena_.lock();
+  if (had_) arena_.await_permit(held, self_);
+  arena_.settle(held);  // the last task that ended here may have made room in its group's limit
 }
 
 }  // namespace composable

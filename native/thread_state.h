@@ -27,6 +27,7 @@ struct ThreadState {
   std::atomic<bool> holds{false};
   bool worker = false;  // started by the arena: a oneTBB worker or a spare
   int task_depth = 0;   // tasks on this thread's stack
+  int parents_tasks = 0;  // the lowest so many began before a fork and count in the parent only
   KernelState kernel;
 
   pid_t tid;            // for /proc/self/task
@@ -35,6 +36,7 @@ struct ThreadState {
 
   std::int64_t cpu_mark = 0;      // CPU ns when the keeper last looked
   std::int64_t slow_cpu_mark = 0; // the same, at the start of the slow window
+  std::int64_t slow_all_mark = 0; // CPU ns of the whole process then
   int stalled_looks = 0;
   int slow_looks = 0;
 };

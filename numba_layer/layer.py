@@ -11,6 +11,7 @@ try:
 except ImportError as error:
     raise ImportError("Numba is missing; install it with: pip install 'composable-threads[numba]'") from error
 
+from .. import _native
 from .._native import numba as abi
 
 _LAUNCH_SYMBOLS = {
@@ -38,6 +39,7 @@ def launch(parallel: ModuleType) -> None:
     """
     from ctypes import CFUNCTYPE, c_int
 
+    _native.limits()  # a bad COMPOSABLE_NUM_THREADS is a ValueError here; compiled code could not raise it
     with _lock:
         if parallel._is_initialized:
             return
