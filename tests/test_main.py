@@ -95,21 +95,21 @@ ENDS = {
     "keyboard_interrupt": "import os, signal\nprint('out')\nos.kill(os.getpid(), signal.SIGINT)\nprint('not here')",
     "keyboard_interrupt_raised": "import atexit\natexit.register(print, 'bye')\nraise KeyboardInterrupt('why')",
     "keyboard_interrupt_subclass": "class K(KeyboardInterrupt): pass\nraise K",
-    "keyboard_interrupt_caught": "try:\n    raise KeyboardInterrupt\nexcept KeyboardInterrupt:\n    raise SystemExit(4)",
+    "keyboard_interrupt_caught": "try:\n    raise KeyboardInterrupt\nexcept KeyboardInterrupt:\n    print('caught')",
     "keyboard_interrupt_in_string_caught": (
-        "import sys\ntry:\n    exec('raise KeyboardInterrupt')\nexcept KeyboardInterrupt:\n    sys.exit(4)"
+        "try:\n    exec('raise KeyboardInterrupt')\nexcept KeyboardInterrupt:\n    raise SystemExit(4)"
     ),
     "signal": "import os, signal\nos.kill(os.getpid(), signal.SIGTERM)",
     "hook": (
-        "import sys\ndef hook(kind, error, trace):\n    print(kind, error, trace.tb_lineno, trace.tb_next, sys.exc_info())\n"
+        "import sys\ndef hook(*error):\n    print(error, error[2].tb_lineno, error[2].tb_next, sys.exc_info())\n"
         "sys.excepthook = hook\n1 / 0"
     ),
     "hook_exits": "import sys\ndef hook(*a):\n    sys.exit(9)\nsys.excepthook = hook\nraise KeyboardInterrupt",
     "hook_fails": "import sys\ndef hook(*a):\n    {}['hook']\nsys.excepthook = hook\n1 / 0",
     "hook_missing": "import sys\ndel sys.excepthook\n1 / 0",
     "last": (
-        "import atexit, sys\natexit.register(lambda: print(sys.last_type, sys.last_value, sys.last_traceback.tb_frame))\n"
-        "1 / 0"
+        "import atexit, sys\nlast = lambda: (sys.last_type, sys.last_value, sys.last_traceback.tb_frame)\n"
+        "atexit.register(lambda: print(last()))\n1 / 0"
     ),
     "stderr_none": "import sys\nsys.stderr = None\nprint('x')\n1 / 0",
     "atexit_order": (

@@ -130,7 +130,7 @@ def lines_of(facts: Any, *, indent: str = "") -> list[str]:
         if isinstance(value, (dict, list, tuple)) and value:
             lines += [f"{indent}{label}", *lines_of(value, indent=indent + "  ")]
         else:
-            lines.append(f"{indent}{label} {value}")
+            lines.append(f"{indent}{label} {value}".rstrip())
     return lines
 
 
