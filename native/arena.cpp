@@ -56,6 +56,7 @@ void Arena::configure(int slots) {
 
 Arena::Arena(int slots)
     : slots_(slots),
+      widths_(slots),
       workers_(std::make_unique<Workers>(*this, slots)),
       spares_(std::make_unique<Spares>(*this)),
       keeper_(std::make_unique<Keeper>(*this)) {}
@@ -184,6 +185,15 @@ void Arena::await_permit(Lock& held, ThreadState& self) {
     waiter.wants_permit = waiter.urgent = true;
     wait(held, waiter, Clock::now() + std::chrono::hours(1));
   }
+}
+
+// --- widths ----------------------------------------------------------------------------------------------------
+
+int Arena::adjust_widths(Lock&) {
+  int load = load_;
+  for (const ThreadState* thread : in_tasks_) load -= thread->holds.load(std::memory_order_relaxed) ? 0 : 1;
+  widths_.govern(load_ > 0 ? std::max(load, 1) : 0);
+  return widths_.share(load);
 }
 
 // --- the board -------------------------------------------------------------------------------------------------

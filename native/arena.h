@@ -11,6 +11,7 @@
 //   tasks_     open sources of tasks, those of the shallowest nesting first, in turn within one depth
 //   regions_   open regions, in turn
 //   demand_    size of the three lists together; atomic, read after a permit was returned without the lock
+//   load_      tasks queued or running, and threads of shared regions: what BLAS and OpenMP widths follow (widths.h)
 //   arriving_  workers summoned that have not looked at the board yet
 //
 // Two facts keep "never idle while there is work" true without a lock in the fast path. Who adds to a list raises
@@ -32,6 +33,7 @@
 
 #include "cpu_quota.h"
 #include "thread_state.h"
+#include "widths.h"
 
 namespace composable {
 
@@ -130,6 +132,15 @@ class Arena {
   void runner_joined(Lock&) noexcept { ++runners_; }
   void runner_left(Lock&) noexcept;
 
+  // --- widths of BLAS and OpenMP calls
+
+  /// Work that may compute at once changed by this many: tasks queued or running within their group's limit, threads of
+  /// shared regions.
+  void add_load(Lock&, int tasks) noexcept { load_ += tasks; }
+  /// Sets process-wide widths for the load as it is; returns the width of one task.
+  int adjust_widths(Lock&);
+  Widths& widths(Lock&) noexcept { return widths_; }
+
   // --- the board
 
   void open(Lock&, Source&);
@@ -185,6 +196,8 @@ class Arena {
   std::vector<Source*> regions_;
   std::vector<ThreadState*> in_tasks_;
   int runners_ = 0;
+  int load_ = 0;
+  Widths widths_;
   int arriving_ = 0;
   Clock::time_point summoned_at_{};
   std::uint64_t summoned_ = 0;

@@ -40,6 +40,37 @@ py::dict counts() {
   return dict;
 }
 
+py::list libraries() {
+  Libraries& found = Libraries::instance();
+  found.refresh();
+  py::list list;
+  const auto add = [&](const Library& library) {
+    py::dict row;
+    row["kind"] = library.kind;
+    row["path"] = library.path;
+    row["scope"] = library.scope == Scope::process ? "process" : "thread";
+    row["width"] = library.get != nullptr ? py::cast(library.get()) : py::none();
+    list.append(row);
+  };
+  for (const Library* library : found.process_wide()) add(*library);
+  for (const Library* library : found.per_thread()) add(*library);
+  for (const UnknownLibrary& library : found.unknown()) {
+    py::dict row;
+    row["kind"] = library.kind;
+    row["path"] = library.path;
+    row["scope"] = "unknown";
+    row["width"] = py::none();
+    list.append(row);
+  }
+  return list;
+}
+
+void cap_widths(bool on) {
+  Arena& arena = Arena::instance();
+  Lock held = arena.lock();
+  arena.widths(held).cap(on);
+}
+
 // While a task waits for something outside the arena its permit serves others.
 bool block_begin() {
   Arena* arena = Arena::existing();
@@ -73,6 +104,8 @@ void register_arena(py::module_& module) {
   module.def("reset_peak", [] {
     if (Arena* arena = Arena::existing()) arena->reset_peak();
   });
+  module.def("libraries", &libraries);
+  module.def("cap_widths", &cap_widths, py::arg("on"));
   module.def("tbb_version", &Workers::version);
   module.def("holds_permit", [] { return this_thread().holds.load(std::memory_order_relaxed); });
   module.def("task_depth", [] { return this_thread().task_depth; });

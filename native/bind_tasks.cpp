@@ -47,7 +47,7 @@ void execute(TaskGroup& group, Task* first, ThreadState& self) {
   }
   with_gil([&] {
     for (Task* task = first; task != nullptr; task = group.next(self)) {
-      KernelScope kernel(self);
+      TaskScope scope(group.arena(), self);
       task->run();
     }
   });
@@ -73,7 +73,7 @@ bool help(TaskGroup& group, const py::object& check, bool run, std::optional<dou
       if (run) {
         if (Task* task = group.claim(self)) {
           {
-            KernelScope kernel(self);
+            TaskScope scope(arena, self);
             task->run();
           }
           group.ended(self);
@@ -121,10 +121,38 @@ void drop_queued(TaskGroup& group, const py::object& each) {
   }
 }
 
+// The context manager behind composable_threads.task(): belongs to the thread that entered it.
+class TaskContext {
+ public:
+  void enter() {
+    if (task_) throw std::runtime_error("this task() context is in use already; make one per block");
+    if (this_thread().task_depth > 0) return;
+    Arena& arena = Arena::instance();
+    GilAway away;
+    task_.emplace(arena, this_thread());
+    thread_ = &this_thread();
+  }
+
+  void exit() {
+    if (!task_) return;
+    if (thread_ != &this_thread()) throw std::runtime_error("a task() context must be left by the thread that entered it");
+    GilAway away;
+    task_.reset();
+  }
+
+ private:
+  std::optional<ProgramTask> task_;
+  ThreadState* thread_ = nullptr;
+};
+
 }  // namespace
 
 void register_tasks(py::module_& module) {
   TaskGroup::execute = execute;
+  py::class_<TaskContext>(module, "TaskContext")
+      .def(py::init<>())
+      .def("__enter__", &TaskContext::enter)
+      .def("__exit__", [](TaskContext& context, const py::args&) { context.exit(); });
   py::class_<TaskGroup, std::shared_ptr<TaskGroup>>(module, "TaskGroup")
       .def(py::init([](int limit) { return std::make_shared<TaskGroup>(Arena::instance(), limit); }), py::arg("limit"))
       .def("submit",

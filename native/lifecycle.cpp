@@ -43,6 +43,8 @@ void Lifecycle::after_fork_in_child() {
   arena.reclaim_.store(0);
   arena.open_tasks_.store(0);
   arena.runners_ = 0;
+  arena.load_ = 0;
+  arena.widths_.govern(0);
   arena.arriving_ = 0;
   const int running = self.holds.load() ? 1 : 0;
   arena.running_.store(running);

@@ -99,11 +99,15 @@ bool Region::claim(std::size_t& begin, std::size_t& end) noexcept {
 }
 
 void Region::share() {
+  // The caller counts itself only where no task of its own does.
+  const int load = sharers_ - (caller_.task_depth > 0 ? 1 : 0);
   std::uint64_t born;
   {
     Lock held = arena_.lock();
     born = arena_.generation();
     arena_.open(held, *this);
+    arena_.add_load(held, load);
+    arena_.adjust_widths(held);
     arena_.settle(held);
   }
   std::size_t begin, end;
@@ -114,6 +118,8 @@ void Region::share() {
   Lock held = arena_.lock();
   closing_ = true;
   arena_.close(held, *this);
+  arena_.add_load(held, -load);
+  arena_.adjust_widths(held);
   if (active_.load(std::memory_order_relaxed) == 0) return;
 
   held.unlock();

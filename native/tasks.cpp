@@ -3,12 +3,17 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "ticks.h"
+
 namespace composable {
 namespace {
 
+// Asking the loader costs several times a short task's whole overhead; so soon after a load few calls are made.
+constexpr double kLookAgainUs = 200;
+
 void run_all(TaskGroup& group, Task* first, ThreadState& self) {
   for (Task* task = first; task != nullptr; task = group.next(self)) {
-    KernelScope kernel(self);
+    TaskScope scope(group.arena(), self);
     task->run();
   }
 }
@@ -29,12 +34,23 @@ void TaskGroup::renew(Lock&) {
   queued_.clear();  // leaked: destroying them could run code of the user's
   watchers_.clear();
   active_ = 0;
+  counted_ = 0;
+}
+
+bool TaskGroup::recount(Lock& held) noexcept {
+  const auto present = static_cast<std::size_t>(active_) + queued_.size();
+  const int now = static_cast<int>(std::min(present, static_cast<std::size_t>(limit_)));
+  if (now == counted_) return false;
+  arena_.add_load(held, now - counted_);
+  counted_ = now;
+  return true;
 }
 
 void TaskGroup::submit(Task* task) {
   Lock held = arena_.lock();
   renew(held);
   queued_.push_back(task);
+  if (recount(held)) arena_.adjust_widths(held);
   if (!alive_) alive_ = shared_from_this();
   for (Waiter* waiter : watchers_) arena_.call(*waiter);
   if (wanted() > 0) arena_.open(held, *this);
@@ -53,6 +69,7 @@ Task* TaskGroup::pop(Lock& held) {
 std::shared_ptr<TaskGroup> TaskGroup::finish(Lock& held, ThreadState& self) {
   --active_;
   ++finished_;
+  recount(held);
   if (wanted() > 0) arena_.open(held, *this);
   const bool idle = queued_.empty() && active_ == 0;
   for (Waiter* waiter : watchers_) {
@@ -71,12 +88,15 @@ void TaskGroup::work(Lock& held, ThreadState& self) noexcept {
   const std::shared_ptr<TaskGroup> alive = shared_from_this();
   Task* first = pop(held);
   arena_.task_began(held, self);
+  self.share = arena_.adjust_widths(held);
   const auto born = arena_.generation();
   arena_.settle(held);
   held.unlock();
   execute(*this, first, self);
   held.lock();
-  if (arena_.generation() == born) arena_.task_ended(held, self);
+  if (arena_.generation() != born) return;
+  arena_.task_ended(held, self);
+  arena_.adjust_widths(held);
 }
 
 Task* TaskGroup::next(ThreadState& self) {
@@ -87,6 +107,7 @@ Task* TaskGroup::next(ThreadState& self) {
   if (!self.holds.load(std::memory_order_relaxed) || wanted() <= 0 || arena_.yields_to_other(held, *this)) {
     return nullptr;
   }
+  self.share = arena_.adjust_widths(held);
   return pop(held);
 }
 
@@ -96,6 +117,7 @@ Task* TaskGroup::claim(ThreadState& self) {
   if (wanted() <= 0 || !arena_.try_permit(held, self)) return nullptr;
   Task* task = pop(held);
   arena_.task_began(held, self);
+  self.share = arena_.adjust_widths(held);
   return task;
 }
 
@@ -108,6 +130,7 @@ void TaskGroup::ended(ThreadState& self) {
     return;
   }
   last = finish(held, self);
+  arena_.adjust_widths(held);
   // A thread of the program runs on while it has tasks of its own, but whoever sleeps in mid-task comes first.
   if (arena_.someone_waits(held)) arena_.drop_permit(held, self);
 }
@@ -147,6 +170,8 @@ std::deque<Task*> TaskGroup::take_queued() {
     Lock held = arena_.lock();
     renew(held);
     taken.swap(queued_);
+    recount(held);
+    arena_.adjust_widths(held);
     arena_.close(held, *this);
     for (Waiter* waiter : watchers_) arena_.call(*waiter);
     if (active_ == 0) last = std::move(alive_);
@@ -172,12 +197,50 @@ void TaskGroup::set_limit(int limit) {
   Lock held = arena_.lock();
   renew(held);
   limit_ = limit;
+  recount(held);
   if (wanted() > 0) {
     arena_.open(held, *this);
   } else {
     arena_.close(held, *this);  // a negative wanted() would hide others' work
   }
   arena_.settle(held);
+}
+
+TaskScope::TaskScope(Arena& arena, ThreadState& self) : kernel_(self), width_(self, look_again(arena, self)) {}
+
+// A library may have been loaded since the last task began.
+int TaskScope::look_again(Arena& arena, ThreadState& self) {
+  const std::uint64_t now = ticks();
+  if (static_cast<double>(now - self.libraries_seen) < kLookAgainUs * ticks_per_us()) return self.share;
+  self.libraries_seen = now;
+  if (Libraries::instance().refresh()) {
+    Lock held = arena.lock();
+    self.share = arena.adjust_widths(held);
+  }
+  return self.share;
+}
+
+ProgramTask::ProgramTask(Arena& arena, ThreadState& self)
+    : arena_(arena), generation_(arena.generation()), self_(began(arena, self, entered_)), scope_(arena, self) {}
+
+ThreadState& ProgramTask::began(Arena& arena, ThreadState& self, bool& entered) {
+  entered = arena.enter(self);
+  Lock held = arena.lock();
+  arena.add_load(held, 1);
+  arena.task_began(held, self);
+  self.share = arena.adjust_widths(held);
+  return self;
+}
+
+ProgramTask::~ProgramTask() {
+  {
+    Lock held = arena_.lock();
+    arena_.task_ended(held, self_);
+    if (self_.parents_tasks > self_.task_depth) self_.parents_tasks = self_.task_depth;
+    if (arena_.generation() == generation_) arena_.add_load(held, -1);
+    arena_.adjust_widths(held);
+  }
+  if (entered_) arena_.leave(self_);
 }
 
 void HelpScope::restore() {

@@ -7,6 +7,7 @@
 //   queued_    submitted, not started
 //   active_    being run now, by workers or by threads that help
 //   finished_  how many ended, so that a sleeper can tell whether anything moved since it looked
+//   counted_   its part of the arena's load: what may run at once
 //   watchers_  threads asleep until something moves
 //   alive_     itself, while anything is queued or active, so that its owner may forget it
 #pragma once
@@ -61,6 +62,7 @@ class TaskGroup final : public Source, public std::enable_shared_from_this<TaskG
   /// Wakes whoever waits for it, so that conditions outside it are looked at again.
   void nudge();
   int limit() const noexcept { return limit_; }
+  Arena& arena() const noexcept { return arena_; }
   void set_limit(int limit);
 
   int wanted() const noexcept override;
@@ -72,6 +74,7 @@ class TaskGroup final : public Source, public std::enable_shared_from_this<TaskG
   Task* pop(Lock&);
   [[nodiscard]] std::shared_ptr<TaskGroup> finish(Lock&, ThreadState& self);
   void renew(Lock&);
+  bool recount(Lock&) noexcept;
 
   Arena& arena_;
   int limit_;
@@ -79,9 +82,41 @@ class TaskGroup final : public Source, public std::enable_shared_from_this<TaskG
   std::uint64_t generation_;
   std::deque<Task*> queued_;
   int active_ = 0;
+  int counted_ = 0;
   std::uint64_t finished_ = 0;
   std::vector<Waiter*> watchers_;
   std::shared_ptr<TaskGroup> alive_;
+};
+
+/// What surrounds every task on the thread that runs it: Numba's thread state and the widths of BLAS and OpenMP.
+class TaskScope {
+ public:
+  TaskScope(Arena& arena, ThreadState& self);
+
+ private:
+  static int look_again(Arena& arena, ThreadState& self);
+
+  KernelScope kernel_;
+  WidthScope width_;
+};
+
+/// A thread of the program that computes like a task, without a group: counted, with a permit, at a task's widths.
+class ProgramTask {
+ public:
+  /// May sleep until a permit is free, see Arena::enter().
+  ProgramTask(Arena& arena, ThreadState& self);
+  ~ProgramTask();
+  ProgramTask(const ProgramTask&) = delete;
+  ProgramTask& operator=(const ProgramTask&) = delete;
+
+ private:
+  static ThreadState& began(Arena& arena, ThreadState& self, bool& entered);
+
+  Arena& arena_;
+  const std::uint64_t generation_;
+  bool entered_ = false;
+  ThreadState& self_;
+  TaskScope scope_;
 };
 
 /// A thread waits for a group and may run its tasks. At the end it has a permit if and only if it had one before.

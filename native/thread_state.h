@@ -29,6 +29,10 @@ struct ThreadState {
   int task_depth = 0;   // tasks on this thread's stack
   int parents_tasks = 0;  // the lowest so many began before a fork and count in the parent only
   KernelState kernel;
+  int share = 1;        // width of BLAS and OpenMP calls in the task it runs
+  int openmp_size = 0;  // the one team size above 1 that its OpenMP runtime keeps, see widths.cpp
+  std::uint64_t openmp_changed = 0;  // ticks
+  std::uint64_t libraries_seen = 0;  // ticks
 
   pid_t tid;            // for /proc/self/task
   clockid_t cpu_clock;  // this thread's CPU clock

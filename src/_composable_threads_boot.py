@@ -16,6 +16,9 @@ HOOKS = {
     "dask.base": "dask_backend",
 }
 
+# Modules that bring a library whose width ``activate()`` bounds.
+LOADS_LIBRARY = frozenset(["numpy.linalg", "scipy.linalg", "sklearn.utils._openmp_helpers", "sklearn"])
+
 active = False  # inside `composable_threads.activate()`
 hooks = {}  # host module -> its hook, once run
 failures = {}  # host module -> what went wrong in its hook; `composable_threads.info()` tells
@@ -25,7 +28,7 @@ class HostFinder:
     """Finds the three host modules as everyone else does and runs their hook once they are executed."""
 
     def find_spec(self, name, path=None, target=None):
-        if name not in HOOKS:
+        if name not in HOOKS and not (active and name in LOADS_LIBRARY):
             return None
         for finder in sys.meta_path:
             if finder is self or not hasattr(finder, "find_spec"):
@@ -46,7 +49,10 @@ def _hook_after(spec):
     def exec_module(module):
         del loader.exec_module
         execute(module)
-        hook(module)
+        if module.__name__ in HOOKS:
+            hook(module)
+        else:
+            sys.modules["composable_threads._native"].cap_widths(True)
 
     try:
         loader.exec_module = exec_module

@@ -15,7 +15,7 @@ _libtbb.load()
 import _composable_threads_boot  # noqa: E402
 
 from . import _native  # noqa: E402
-from ._blocking import blocking  # noqa: E402
+from ._blocking import blocking, task  # noqa: E402
 
 if TYPE_CHECKING:
     from .activation import Activation, activate
@@ -33,6 +33,7 @@ __all__ = [
     "deterministic",
     "info",
     "reset_peak",
+    "task",
 ]
 
 # What needs modules of the standard library that are not cheap is imported when it is asked for.

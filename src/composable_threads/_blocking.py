@@ -1,4 +1,4 @@
-"""``blocking()``: a task says that it waits."""
+"""``blocking()``: a task says that it waits. ``task()``: a block of the program's own thread says that it is one."""
 
 from __future__ import annotations
 
@@ -19,3 +19,12 @@ class blocking:
 
     def __exit__(self, *_: object) -> None:
         _native.block_end(self._had)
+
+
+def task() -> _native.TaskContext:
+    """Context in which a thread of the program computes as a task of the arena.
+
+    It counts among the arena's threads, and its BLAS and OpenMP calls get the width that is their share. In a task, and
+    nested in itself, it does nothing. Raises RuntimeError if a context is entered twice or left by another thread.
+    """
+    return _native.TaskContext()

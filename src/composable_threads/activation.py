@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures.thread as futures
 import multiprocessing.pool as pools
+import os
 import sys
 import threading
 from types import TracebackType
@@ -79,6 +80,13 @@ def is_active() -> bool:
     return _active > 0
 
 
+# Read when these libraries load, so set before; only where the user has not. Idle helper threads then sleep soon instead
+# of spinning against the other tasks: 134 ms after every OpenBLAS call by default, 10 ms after every region of libgomp,
+# 200 ms of Intel's OpenMP.
+_SPIN_LESS = {"OPENBLAS_THREAD_TIMEOUT": "4", "GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "1"}
+_variables: list[str] = []
+
+
 def _patch(owner: Any, name: str, value: Any) -> None:
     _undo.append((owner, name, getattr(owner, name)))
     setattr(owner, name, value)
@@ -91,6 +99,11 @@ def _enter() -> None:
         return
     _patch_executor(futures.ThreadPoolExecutor)
     _patch_thread_pool(pools.ThreadPool)
+    for name, value in _SPIN_LESS.items():
+        if name not in os.environ and not (name == "GOMP_SPINCOUNT" and "OMP_WAIT_POLICY" in os.environ):
+            os.environ[name] = value
+            _variables.append(name)
+    _native.cap_widths(True)
     boot.set_active(True)
 
 
@@ -100,6 +113,11 @@ def _leave() -> None:
     if _active > 0:
         return
     boot.set_active(False)
+    _native.cap_widths(False)
+    while _variables:
+        name = _variables.pop()
+        if os.environ.get(name) == _SPIN_LESS[name]:
+            del os.environ[name]
     while _undo:
         owner, name, value = _undo.pop()
         setattr(owner, name, value)

@@ -23,7 +23,9 @@ def info() -> dict[str, Any]:
         ``started``: whether the arena runs; ``running`` and ``peak_running``: threads that compute for it now, and the most
         so far (`reset_peak`); ``waiting``: threads that need a permit; ``replaced``: permits taken from blocked tasks;
         ``spares``: threads that stand in for workers which wait; ``forked``: in a forked child, whose arena runs on
-        spares. ``hosts``: versions of installed hosts; ``doors``: which are open; ``tbb``: oneTBB's version and path.
+        spares. ``libraries``: BLAS and OpenMP libraries in the process, each with ``kind``, ``path``, ``width`` in the calling
+        thread now, and ``scope``: ``process`` (one width for all threads), ``thread``, or ``unknown`` (found by its name, but
+        none of the functions that set its width; it is left alone). ``hosts``: versions of installed hosts; ``doors``: which are open; ``tbb``: oneTBB's version and path.
 
     Raises
     ------
@@ -44,6 +46,7 @@ def info() -> dict[str, Any]:
         "hosts": {name: _version(name) for name in _HOSTS},
         "doors": {module: _door(module) for module in boot.HOOKS},
         "numba_layer": numba_layer_in_use(),
+        "libraries": _native.libraries(),
         "tbb": {"version": _native.tbb_version(), "path": _libtbb_path()},
     }
 

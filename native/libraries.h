@@ -1,0 +1,58 @@
+// The thread pools that cannot run on the arena, found in the process: one row per kind of library.
+//
+// A row says how such a library is recognised (by the symbols it exports, in files whose name fits) and how its width is
+// set. A new library is a new row. What exports nothing that a row knows is reported as unknown, never guessed.
+#pragma once
+
+#include <atomic>
+#include <mutex>
+#include <string>
+#include <vector>
+
+namespace composable {
+
+enum class Scope {
+  process,  // one width for all threads
+  thread,   // each calling thread has its own
+};
+
+/// One loaded library whose width can be set.
+struct Library {
+  std::string kind;  // "openblas", "openmp", "mkl"
+  std::string path;
+  Scope scope;
+  void (*set)(int) = nullptr;
+  int (*get)() = nullptr;           // null where the setter returns the old width
+  int (*exchange)(int) = nullptr;   // MKL: sets, returns the old; 0 stands for "as the process"
+};
+
+/// A library that looks like one of these kinds by its name but exports nothing we know.
+struct UnknownLibrary {
+  std::string kind;
+  std::string path;
+};
+
+/// The libraries loaded now. Entries are never moved or removed: pointers to them stay good for the process's life.
+class Libraries {
+ public:
+  static Libraries& instance();
+
+  /// Looks again if anything was loaded since the last look, else costs one short lock of the loader. True if it found
+  /// a library to govern.
+  bool refresh();
+  const std::vector<const Library*>& process_wide() const noexcept { return *process_wide_.load(std::memory_order_acquire); }
+  const std::vector<const Library*>& per_thread() const noexcept { return *per_thread_.load(std::memory_order_acquire); }
+  std::vector<UnknownLibrary> unknown();
+
+ private:
+  using List = std::vector<const Library*>;
+  bool scan();
+
+  std::mutex mutex_;
+  std::atomic<unsigned long long> seen_{0};  // the loader's count of loads at the last look
+  std::atomic<const List*> process_wide_{new List};
+  std::atomic<const List*> per_thread_{new List};
+  std::vector<UnknownLibrary> unknown_;
+};
+
+}  // namespace composable
