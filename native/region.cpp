@@ -102,6 +102,7 @@ void Region::share() {
   // The caller counts itself only where no task of its own does.
   const int load = sharers_ - (caller_.task_depth > 0 ? 1 : 0);
   std::uint64_t born;
+  look_for_libraries(caller_);  // kernels may call BLAS
   {
     Lock held = arena_.lock();
     born = arena_.generation();

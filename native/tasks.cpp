@@ -3,13 +3,8 @@
 #include <algorithm>
 #include <stdexcept>
 
-#include "ticks.h"
-
 namespace composable {
 namespace {
-
-// Asking the loader costs several times a short task's whole overhead; so soon after a load few calls are made.
-constexpr double kLookAgainUs = 200;
 
 void run_all(TaskGroup& group, Task* first, ThreadState& self) {
   for (Task* task = first; task != nullptr; task = group.next(self)) {
@@ -210,10 +205,7 @@ TaskScope::TaskScope(Arena& arena, ThreadState& self) : kernel_(self), width_(se
 
 // A library may have been loaded since the last task began.
 int TaskScope::look_again(Arena& arena, ThreadState& self) {
-  const std::uint64_t now = ticks();
-  if (static_cast<double>(now - self.libraries_seen) < kLookAgainUs * ticks_per_us()) return self.share;
-  self.libraries_seen = now;
-  if (Libraries::instance().refresh()) {
+  if (look_for_libraries(self)) {
     Lock held = arena.lock();
     self.share = arena.adjust_widths(held);
   }

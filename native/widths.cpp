@@ -12,6 +12,9 @@ namespace {
 // only this rarely.
 constexpr double kChangeUs = 50'000;
 
+// Asking the loader costs several times a short task's whole overhead; so soon after a load few calls are made.
+constexpr double kLookAgainUs = 200;
+
 // A width of `share` or less for an OpenMP region of this thread: 1 or its one other size.
 int steady(ThreadState& self, int share) noexcept {
   if (share <= 1 || share == self.openmp_size) return share;
@@ -76,6 +79,13 @@ void Widths::cap(bool on) {
       }
     }
   }
+}
+
+bool look_for_libraries(ThreadState& self) {
+  const std::uint64_t now = ticks();
+  if (static_cast<double>(now - self.libraries_seen) < kLookAgainUs * ticks_per_us()) return false;
+  self.libraries_seen = now;
+  return Libraries::instance().refresh();
 }
 
 WidthScope::WidthScope(ThreadState& self, int share) {

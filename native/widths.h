@@ -43,6 +43,9 @@ class Widths {
   int last_load_ = 0;
 };
 
+/// Libraries::refresh(), at most every so often per thread; true if there is a new one to govern.
+bool look_for_libraries(ThreadState& self);
+
 /// Thread-wide widths for one task, on the thread that runs it.
 class WidthScope {
  public:

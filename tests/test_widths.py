@@ -1,0 +1,219 @@
+"""Widths of BLAS and OpenMP calls: the share of the arena inside tasks, the user's own outside."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from fresh import check_fresh
+
+# Prints widths by library kind as threadpoolctl, not we, sees them in the calling thread.
+WIDTHS = """
+import numpy, scipy.linalg, sklearn.cluster, threading
+from threadpoolctl import threadpool_info, threadpool_limits
+import composable_threads as ct
+from composable_threads import _native
+def widths():
+    found = {}
+    for row in threadpool_info():
+        found.setdefault(row["internal_api"], set()).add(row["num_threads"])
+    return {kind: sorted(values) for kind, values in sorted(found.items())}
+def together(count, body):
+    # `count` tasks that are all queued before the first one runs and look at the widths while all of them run
+    start, out = threading.Barrier(min(count, _native.slots())), []
+    def task():
+        if count <= _native.slots():
+            start.wait()
+        out.append(body())
+    with ct.Executor(max(count, 1)) as executor:
+        for future in [executor.submit(task) for _ in range(count)]:
+            future.result()
+    return out
+"""
+
+
+def run(code: str, slots: int, **env: str) -> str:
+    return check_fresh(WIDTHS + f"_native.configure({slots})\n" + code, env=env)
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+def test_width_is_one_in_a_full_arena(slots):
+    out = run(f"print(together({slots + 2}, widths)[0])", slots)
+    assert out.strip() == "{'openblas': [1], 'openmp': [1]}"
+
+
+def test_a_task_that_is_alone_has_all_cores():
+    out = run("print(together(1, widths)[0])", 2)
+    assert out.strip() == "{'openblas': [2], 'openmp': [2]}"
+
+
+def test_queued_tasks_count():
+    code = """
+seen = []
+group = _native.TaskGroup(1)  # one at a time, so never more than one runs
+for _ in range(3):
+    group.submit(lambda: seen.append(widths()["openblas"]))
+group.help()
+other = _native.TaskGroup(2)
+held = threading.Event()
+other.submit(held.wait)
+other.submit(lambda: (seen.append(widths()["openblas"]), held.set()))
+other.help()
+print(seen)
+"""
+    # A group of limit 1 is one task's worth of load however long its queue is; two that may run at once are two.
+    assert run(code, 2).strip() == "[[2], [2], [2], [1]]"
+
+
+def test_widths_are_put_back_after_tasks_that_end_badly():
+    code = """
+before = widths()
+def bad():
+    raise ValueError("boom")
+with ct.Executor(2) as executor:
+    futures = [executor.submit(bad) for _ in range(20)]
+    futures += [executor.submit(bad) for _ in range(20)]
+    for future in futures:
+        future.cancel()
+assert widths() == before, widths()
+for backend in ("composable",):
+    import joblib
+    for tasks in ([joblib.delayed(bad)()] * 4, [joblib.delayed(widths)()] * 4):
+        try:
+            joblib.Parallel(2, backend=backend)(tasks)
+        except ValueError:
+            pass
+        assert widths() == before, widths()
+print("same")
+"""
+    assert run(code, 2).strip() == "same"
+
+
+def test_a_users_narrower_width_is_not_raised():
+    code = "print(together(1, widths)[0], widths())"
+    out = run(code, 2, OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
+    assert out.strip() == "{'openblas': [1], 'openmp': [1]} {'openblas': [1], 'openmp': [1]}"
+
+
+def test_limits_set_outside_tasks_survive_them():
+    code = """
+with threadpool_limits(1):
+    together(3, widths)
+    print(widths())
+together(3, widths)
+print(widths())
+"""
+    assert run(code, 2).split("\n")[:2] == ["{'openblas': [1], 'openmp': [1]}", "{'openblas': [2], 'openmp': [2]}"]
+
+
+def test_a_limit_inside_a_task_wins_for_its_extent():
+    code = """
+def limited():
+    with threadpool_limits(1):
+        inside = widths()
+    return inside, widths()
+print(together(1, limited)[0], widths())
+"""
+    all_of_it = "{'openblas': [2], 'openmp': [2]}"
+    assert run(code, 2).strip() == f"({{'openblas': [1], 'openmp': [1]}}, {all_of_it}) {all_of_it}"
+
+
+def test_task_context_counts_and_restores():
+    code = """
+print(ct.info()["running"])
+with ct.task():
+    with ct.task():
+        print(ct.info()["running"], widths())
+    with ct.Executor(1) as executor:
+        other = executor.submit(widths)
+        while not other.done():  # computing, not waiting
+            pass
+        print(other.result())
+print(ct.info()["running"], widths())
+"""
+    assert run(code, 2).splitlines() == [
+        "0",
+        "1 {'openblas': [2], 'openmp': [2]}",
+        "{'openblas': [1], 'openmp': [1]}",
+        "0 {'openblas': [2], 'openmp': [2]}",
+    ]
+
+
+def test_blas_in_a_shared_numba_region_has_width_one():
+    code = """
+import ctypes, numba, numpy as np
+library = ctypes.CDLL(next(row["filepath"] for row in threadpool_info() if "scipy.libs" in row["filepath"]))
+get = library.scipy_openblas_get_num_threads
+get.argtypes, get.restype = [], ctypes.c_int
+@numba.njit(parallel=True)
+def products(a, seen):
+    for i in numba.prange(seen.size):
+        np.dot(a, a)
+        seen[i] = get()
+a, seen = np.random.rand(200, 200), np.zeros(400, np.int64)
+products(a, seen)
+products(a, seen)
+# The caller alone measures the first blocks; from the offer on every call is narrow.
+print(sorted(set(seen[len(seen) // 2 :])), get())
+"""
+    assert run(code, 2, NUMBA_THREADING_LAYER="composable").strip() == "[np.int64(1)] 2"
+
+
+def test_a_forked_child_has_the_users_widths():
+    code = """
+import os
+def fork():
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if widths() == {"openblas": [2], "openmp": [2]} else 1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+together(3, widths)
+print(fork())
+"""
+    assert run(code, 2).strip() == "0"
+
+
+@pytest.fixture(scope="module")
+def believe_in_32_cpus(tmp_path_factory):
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler for the shim")
+    source = Path(__file__).parents[1] / "benchmarks" / "programs" / "fakecpu.c"
+    library = tmp_path_factory.mktemp("shim") / "fakecpu.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    return {"LD_PRELOAD": str(library), "FAKE_NCPU": "32", "COMPOSABLE_NUM_THREADS": "2"}
+
+
+def test_activation_keeps_libraries_that_see_too_many_cpus_at_p(believe_in_32_cpus):
+    code = """
+import composable_threads as ct
+active = ct.activate()
+import numpy, scipy.linalg, sklearn.cluster
+def widths():
+    return sorted({library["width"] for library in ct.info()["libraries"]})
+print(widths())
+active.deactivate()
+print(widths())
+"""
+    assert check_fresh(code, env=believe_in_32_cpus).splitlines() == ["[2]", "[32]"]
+
+
+def test_information_names_every_library_and_its_width():
+    code = """
+kinds = {(row["kind"], row["scope"], row["width"]) for row in ct.info()["libraries"]}
+print(sorted(kinds))
+"""
+    assert run(code, 2).strip() == "[('openblas', 'process', 2), ('openmp', 'thread', 2)]"
+
+
+def test_activation_sets_spin_limits_only_where_the_user_did_not():
+    code = """
+import os, composable_threads as ct
+with ct.activate():
+    print(os.environ["OPENBLAS_THREAD_TIMEOUT"], os.environ["KMP_BLOCKTIME"], "GOMP_SPINCOUNT" in os.environ)
+print("OPENBLAS_THREAD_TIMEOUT" in os.environ, os.environ["KMP_BLOCKTIME"])
+"""
+    out = check_fresh(code, env={"KMP_BLOCKTIME": "200", "OMP_WAIT_POLICY": "active"})
+    assert out.splitlines() == ["4 200 False", "False 200"]
