@@ -66,6 +66,12 @@ def tail_matmul(workers):
     return lambda: pool.map(lambda x: x @ x, [a] * 3, chunksize=1)
 
 
+def alone_matmul(_):
+    """No pool at all."""
+    a = np.random.rand(1600, 1600)
+    return lambda: a @ a
+
+
 def dask_qr(workers):
     import dask.array as da
 
