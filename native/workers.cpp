@@ -7,12 +7,42 @@
 
 #include <atomic>
 #include <cstdio>
+#include <mutex>
+#include <vector>
 
 #include <pthread.h>
 
 #include "arena.h"
 
 namespace composable {
+
+namespace {
+
+// oneTBB keeps what it knows of a thread under a pthread key of its own. A thread of the program gets an entry when it
+// first enqueues, and at exit() oneTBB's destructor takes that entry apart under a lock which, in a forked child, a
+// worker that does not exist may hold. So the child's thread is made a stranger to oneTBB again, for which the key must
+// be known: it is the one that got a value in the first enqueue.
+class ThreadKeys {
+ public:
+  template <typename Call>
+  void watch(Call&& call) {
+    bool before[PTHREAD_KEYS_MAX];
+    for (pthread_key_t key = 0; key < PTHREAD_KEYS_MAX; ++key) before[key] = pthread_getspecific(key) != nullptr;
+    call();
+    for (pthread_key_t key = 0; key < PTHREAD_KEYS_MAX; ++key) {
+      if (!before[key] && pthread_getspecific(key) != nullptr) keys_.push_back(key);
+    }
+  }
+
+  void forget() const noexcept {
+    for (pthread_key_t key : keys_) pthread_setspecific(key, nullptr);
+  }
+
+ private:
+  std::vector<pthread_key_t> keys_;
+};
+
+}  // namespace
 
 struct Workers::Pool {
   explicit Pool(int slots)
@@ -22,6 +52,8 @@ struct Workers::Pool {
         arena(slots, 0, tbb::task_arena::priority::normal, tbb::task_arena::leave_policy::fast) {}
   tbb::global_control limit;
   tbb::task_arena arena;
+  ThreadKeys keys;
+  std::once_flag first;
 };
 
 Workers::Workers(Arena& arena, int slots)
@@ -30,25 +62,39 @@ Workers::Workers(Arena& arena, int slots)
 Workers::~Workers() = default;
 
 void Workers::summon() {
-  pool_->arena.enqueue([this] {
-    ThreadState& self = this_thread();
-    if (!self.worker) {
-      self.worker = true;
-      static std::atomic<int> born{0};
-      char name[16];
-      std::snprintf(name, sizeof name, "composable-%d", born.fetch_add(1));
-      pthread_setname_np(pthread_self(), name);
-      if (Arena::hooks.started != nullptr) Arena::hooks.started();
-    }
-    {
-      Lock held = arena_.lock();
-      --summoned;
-      ++inside;
-    }
-    arena_.serve(self);
-    Lock held = arena_.lock();
-    --inside;
+  const auto enqueue = [this] { pool_->arena.enqueue([this] { serve(); }); };
+  bool done = false;
+  std::call_once(pool_->first, [&] {
+    pool_->keys.watch(enqueue);
+    done = true;
   });
+  if (!done) enqueue();
+}
+
+void Workers::abandon() noexcept {
+  abandoned_ = true;
+  inside = summoned = 0;
+  pool_->keys.forget();
+}
+
+void Workers::serve() {
+  ThreadState& self = this_thread();
+  if (!self.worker) {
+    self.worker = true;
+    static std::atomic<int> born{0};
+    char name[16];
+    std::snprintf(name, sizeof name, "composable-%d", born.fetch_add(1));
+    pthread_setname_np(pthread_self(), name);
+    if (Arena::hooks.started != nullptr) Arena::hooks.started();
+  }
+  {
+    Lock held = arena_.lock();
+    --summoned;
+    ++inside;
+  }
+  arena_.serve(self);
+  Lock held = arena_.lock();
+  --inside;
 }
 
 std::string Workers::version() {

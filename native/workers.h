@@ -23,7 +23,7 @@ class Workers {
   void summon();
 
   /// In a forked child: oneTBB's threads are gone and it does not know.
-  void abandon() noexcept { abandoned_ = true; }
+  void abandon() noexcept;
 
   /// Loaded oneTBB: "2022.3 (interface 12160)".
   static std::string version();
@@ -32,6 +32,8 @@ class Workers {
   int summoned = 0;  // on their way, lock held
 
  private:
+  void serve();
+
   struct Pool;
   Arena& arena_;
   const int slots_;

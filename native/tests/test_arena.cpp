@@ -1,74 +1,22 @@
 // Permits and the board: who may compute, who is woken, in which order; with sources and threads made up for it.
 #include "../arena.h"
 
+#include <algorithm>
 #include <atomic>
-#include <chrono>
-#include <cstdlib>
-#include <deque>
 #include <functional>
 #include <random>
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include "check.h"
+#include "at_rest.h"
 
 using namespace composable;
-using namespace std::chrono_literals;
+using namespace composable::testing;
 
 namespace {
-
-constexpr auto kPatience = 20s;  // for what must happen; reached only by a bug
-
-bool eventually(const std::function<bool()>& holds) {
-  const auto deadline = Clock::now() + kPatience;
-  while (!holds()) {
-    if (Clock::now() > deadline) return false;
-    std::this_thread::sleep_for(200us);
-  }
-  return true;
-}
-
-/// A test ends with an arena at rest, or has failed.
-class AtRest {
- public:
-  AtRest() { arena.reset_peak(); }
-  ~AtRest() {
-    CHECK(eventually([this] {
-      const Counts now = arena.counts();
-      return now.running == 0 && now.waiting == 0 && now.open_tasks == 0 && now.open_regions == 0 && now.arriving == 0 &&
-             (now.workers_inside == 0 || now.forked);
-    }));
-  }
-  Arena& arena = Arena::instance();
-  const int slots = arena.slots();
-};
-
-/// Holds permits in the name of threads that do not exist, so that a test decides when one becomes free.
-class Held {
- public:
-  Held(Arena& arena, int count) : arena_(arena), states_(static_cast<std::size_t>(count)) {
-    for (ThreadState& state : states_) CHECK(arena.enter(state));
-  }
-  ~Held() { release(static_cast<int>(states_.size())); }
-  void release(int count) {
-    for (ThreadState& state : states_) {
-      if (count == 0) return;
-      if (!state.holds.load()) continue;
-      arena_.leave(state);
-      --count;
-    }
-  }
-  ThreadState& operator[](std::size_t i) { return states_[i]; }
-
- private:
-  Arena& arena_;
-  std::deque<ThreadState> states_;
-};
 
 /// `units` of work, at most `width` at once.
 class Units final : public Source {
@@ -121,26 +69,13 @@ constexpr auto kTask = Source::Kind::task;
 constexpr auto kRegion = Source::Kind::region;
 
 template <typename Error>
-bool throws(const std::function<void()>& code) {
+bool refuses(int slots) {
   try {
-    code();
+    Arena::configure(slots);
   } catch (const Error&) {
     return true;
   }
   return false;
-}
-
-/// Runs `child` in a forked process, whose exit is clean if it ends by exit(0) with nothing failed in it.
-void check_in_child(const std::function<void()>& child) {
-  const pid_t pid = fork();
-  if (pid == 0) {
-    const int before = composable::testing::failed_checks.load();
-    child();
-    std::exit(composable::testing::failed_checks.load() == before ? 0 : 1);
-  }
-  int status = -1;
-  CHECK(waitpid(pid, &status, 0) == pid);
-  CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
 }  // namespace
@@ -148,8 +83,8 @@ void check_in_child(const std::function<void()>& child) {
 TEST(size_is_chosen_before_first_use_and_then_fixed) {
   AtRest rest;
   CHECK(Arena::existing() == &rest.arena);
-  CHECK(throws<std::invalid_argument>([] { Arena::configure(-1); }));
-  CHECK(throws<std::logic_error>([&] { Arena::configure(rest.slots + 1); }));
+  CHECK(refuses<std::invalid_argument>(-1));
+  CHECK(refuses<std::logic_error>(rest.slots + 1));
   Arena::configure(rest.slots);
   Arena::configure(0);
   CHECK(Arena::instance().slots() == rest.slots);
@@ -237,6 +172,35 @@ TEST(waiters_are_served_in_turn_and_before_new_work) {
   for (std::thread& thread : threads) thread.join();
   work.finish();
   CHECK(order == std::vector<int>({0, 1, 2, 3, 4, 99}));
+}
+
+TEST(who_stopped_in_the_middle_of_something_comes_before_who_could_help) {
+  AtRest rest;
+  Held held(rest.arena, rest.slots);
+  std::string order;  // under the arena's lock
+  auto queue = [&](char name, bool urgent) {
+    return std::thread([&, name, urgent] {
+      ThreadState& self = this_thread();
+      Lock lock = rest.arena.lock();
+      Waiter waiter(self);
+      waiter.wants_permit = true;
+      waiter.urgent = urgent;
+      rest.arena.wait(lock, waiter, Clock::now() + kPatience);
+      order += name;
+      rest.arena.drop_permit(lock, self);
+    });
+  };
+  std::vector<std::thread> threads;
+  for (const auto& [name, urgent] : {std::pair{'c', false}, {'a', true}, {'d', false}, {'b', true}}) {
+    threads.push_back(queue(name, urgent));
+    const int waiting = static_cast<int>(threads.size());
+    CHECK(eventually([&] { return rest.arena.counts().waiting == waiting; }));
+  }
+  CHECK(rest.arena.overdrawn());
+  held.release(1);
+  for (std::thread& thread : threads) thread.join();
+  CHECK(order == "abcd");
+  CHECK(!rest.arena.overdrawn());
 }
 
 TEST(a_wait_ends_by_a_call_or_at_its_deadline_and_leaves_nothing_queued) {
@@ -350,12 +314,11 @@ TEST(workers_step_back_while_program_threads_hold_all_permits) {
 TEST(a_random_mixture_leaves_no_permit_behind_and_finishes_all_work) {
   AtRest rest;
   constexpr int kThreads = 4;
-  std::atomic<int> done{0}, now{0}, most{0};
+  std::atomic<int> expected{0}, done{0};
+  Crowd crowd;
   auto compute = [&] {
-    const int mine = ++now;
-    for (int seen = most; mine > seen && !most.compare_exchange_weak(seen, mine);) {
-    }
-    --now;
+    crowd.in();
+    crowd.out();
   };
   std::vector<std::thread> threads;
   for (unsigned seed = 0; seed < kThreads; ++seed) {
@@ -363,12 +326,12 @@ TEST(a_random_mixture_leaves_no_permit_behind_and_finishes_all_work) {
       std::mt19937 random(seed);
       ThreadState& self = this_thread();
       for (int round = 0; round < 400; ++round) {
-        Units units(rest.arena, random() % 2 ? kTask : kRegion, static_cast<int>(random() % 3), 1 + random() % 5,
-                    1 + random() % 4, [&] {
-                      compute();
-                      ++done;
-                    });
-        done -= units.wanted() - units.wanted();
+        const int count = 1 + static_cast<int>(random() % 5), width = 1 + static_cast<int>(random() % 4);
+        expected += count;
+        Units units(rest.arena, random() % 2 ? kTask : kRegion, static_cast<int>(random() % 3), count, width, [&] {
+          compute();
+          ++done;
+        });
         units.start();
         if (random() % 2) {
           const bool entered = rest.arena.enter(self);
@@ -386,7 +349,8 @@ TEST(a_random_mixture_leaves_no_permit_behind_and_finishes_all_work) {
     });
   }
   for (std::thread& thread : threads) thread.join();
-  CHECK(most <= rest.slots + kThreads);
+  CHECK(done == expected);
+  CHECK(crowd.most() <= rest.slots + kThreads);
   CHECK(rest.arena.counts().peak_running <= rest.slots + kThreads);
 }
 
@@ -442,7 +406,4 @@ TEST(spares_end_when_they_have_nothing_to_do) {
   CHECK(eventually([&] { return rest.arena.counts().spares == 0; }));
 }
 
-int main(int argc, char** argv) {
-  if (argc > 1) Arena::configure(std::atoi(argv[1]));
-  return composable::testing::run_all();
-}
+int main(int argc, char** argv) { return run_with_slots(argc, argv); }
