@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from threading import current_thread
+from queue import Empty, Queue
+from threading import current_thread, main_thread
 from typing import Any
 
 import dask
@@ -14,7 +15,10 @@ from dask.threaded import get as threaded_get
 from dask.threaded import pack_exception
 
 from .. import _native
-from .._blocking import blocking
+from .._blocking import awaiting
+
+# How often the main thread looks for Ctrl-C, in seconds.
+SIGNAL_LOOK = 0.05
 
 
 def get(
@@ -50,13 +54,13 @@ def get(
     group = _native.TaskGroup(num_workers)
 
     def submit(fn: Any, /, *args: Any) -> Future:
-        future: Future = Future()
+        future = _Batch()
         group.submit(_Task(future, contextvars.copy_context(), fn, args))
         return future
 
     try:
         # This thread only hands out tasks and sleeps in between; if it is in a task itself, its permit serves others.
-        with blocking():
+        with awaiting():
             return get_async(
                 submit,
                 num_workers,
@@ -73,6 +77,26 @@ def get(
 
 def _thread_id() -> int | None:
     return current_thread().ident
+
+
+class _Batch(Future):
+    """What Dask gets for tasks it submits. It asks for one thing: that the queue it waits at be told of the end."""
+
+    def add_done_callback(self, fn: Callable[[Future], Any]) -> None:
+        queue = getattr(fn, "__self__", None)
+        if type(queue) is Queue and current_thread() is main_thread():
+            queue.__class__ = _WatchfulQueue
+        super().add_done_callback(fn)
+
+
+class _WatchfulQueue(Queue):
+    # Python misses a signal that comes just before it goes to sleep on a lock, until something else wakes it.
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        while True:
+            try:
+                return super().get(timeout=SIGNAL_LOOK)
+            except Empty:
+                pass
 
 
 class _Task:

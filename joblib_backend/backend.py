@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import queue
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -24,12 +26,14 @@ from joblib._parallel_backends import (
 from joblib.parallel import TASK_PENDING
 
 from .. import _native
-from .inner_threads import inner_limit
+from .inner_threads import check_inner_limit, inner_limit
 
 # Calls nested deeper than this run in their caller, so that endless recursion ends as Python's does.
 DEEPEST = 8
 # How often a caller with a time-out looks at the clock, in seconds.
 CLOCK_LOOK = 0.05
+
+_claiming = threading.Lock()  # which call a backend instance serves
 
 
 class ComposableBackend(ParallelBackendBase):
@@ -48,16 +52,27 @@ class ComposableBackend(ParallelBackendBase):
     supports_sharedmem = True
     uses_threads = True
     default_n_jobs = -1  # `parallel_config("composable")` without n_jobs means the whole arena
+    nested_n_jobs: int | None = -1  # the same for a call without n_jobs inside a task
+
+    parallel: Any = None
+    _call: _Call | None = None
 
     def __init__(self, nesting_level: int | None = None, inner_max_num_threads: int | None = None, **options: Any):
         super().__init__(nesting_level=nesting_level, inner_max_num_threads=inner_max_num_threads, **options)
-        self.parallel = None
-        self._group: _native.TaskGroup | None = None
         self._n_jobs = 1
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __getstate__(self) -> dict[str, Any]:
         # Goes to child processes inside the batches of a process backend around us; a call in flight does not.
-        return type(self), (self.nesting_level, self.inner_max_num_threads)
+        return {name: value for name, value in self.__dict__.items() if name not in ("parallel", "_call")}
+
+    @property
+    def inner_max_num_threads(self) -> int | None:
+        return self._inner
+
+    @inner_max_num_threads.setter
+    def inner_max_num_threads(self, count: int | None) -> None:  # set from outside by `parallel_config`
+        check_inner_limit(count)
+        self._inner = count
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """How many of the call's tasks may run at once: `n_jobs`, where negative values count from the arena's size."""
@@ -73,86 +88,139 @@ class ComposableBackend(ParallelBackendBase):
         n_jobs = self.effective_n_jobs(n_jobs)
         if n_jobs == 1:
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
-        if self.parallel is not None and self.parallel is not parallel:
-            # One instance may serve several live calls (generators, nested contexts), but its methods do not say
-            # which one they mean.
-            other = copy.copy(self)
-            other.parallel = other._group = None
-            raise FallbackToBackend(other)
-        self.parallel = parallel
+        with _claiming:
+            taken = self.parallel is not None and self.parallel is not parallel
+            if not taken:
+                self.parallel = parallel
+        if taken:
+            # One instance may serve several live calls (generators, threads), but its methods do not say which one
+            # they mean. The copy has no call: __getstate__.
+            raise FallbackToBackend(copy.copy(self))
         self._n_jobs = n_jobs
+        self._call = None
         return n_jobs
 
     def start_call(self) -> None:
-        self._group = _native.TaskGroup(self._n_jobs)
+        with contextlib.suppress(queue.Empty):  # an aborted call leaves batches there, which would run in this one
+            while True:
+                self.parallel._ready_batches.get(block=False)
+        self._call = _Call(self.parallel, self._n_jobs)
 
-    def submit(self, func: Callable[[], Any], callback: Callable[[Any], None] | None = None) -> _Batch:
-        if self._group is None:
+    def submit(self, func: Callable[[], Any], callback: Callable[[Any], None] | None = None) -> None:
+        if self._call is None:
             self.start_call()
-        batch = _Batch(func, callback, self.inner_max_num_threads)
-        self._group.submit(batch)
-        return batch
+        self._call.submit(_Batch(self._call, func, callback, self.inner_max_num_threads))
+
+    def apply_async(self, func: Callable[[], Any], callback: Callable[[Any], None] | None = None) -> None:
+        """What ``submit`` was called before Joblib 1.5."""
+        self.submit(func, callback)
 
     def retrieve_result_callback(self, out: Any) -> Any:
         return _retrieve_traceback_capturing_wrapped_call(out)
 
     @contextlib.contextmanager
     def retrieval_context(self) -> Iterator[None]:
-        parallel, group = self.parallel, self._group
-        if group is None:
+        parallel, call = self.parallel, self._call
+        if call is None:
             yield
         elif parallel.return_generator or parallel.timeout is not None:
-            waiting = _AwaitedJobs(parallel, group)
-            held = _native.block_begin()
+            awaited = _AwaitedJobs(parallel, call)
             try:
                 yield
             finally:
-                waiting.stop()
-                _native.block_end(held)
+                awaited.stop()
         else:
-            group.help(lambda: parallel._aborting)
+            call.group.help(call.ended)
+            call.ended()  # the last task may have failed beside itself
             yield
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
-        if self._group is None:
-            return
-        group, self._group = self._group, None
-        group.drop_queued()
-        if ensure_ready:
-            self.start_call()  # tasks of the aborted call that still run do not count against the next one
+        if self._call is not None:
+            self._call.close()
 
     def terminate(self) -> None:
+        self.abort_everything()
         self.parallel = None
-        self._group = None
 
     def get_nested_backend(self) -> tuple[ParallelBackendBase, int | None]:
         level = (self.nesting_level or 0) + 1
         if level >= DEEPEST:
             return SequentialBackend(nesting_level=level), None
-        return type(self)(nesting_level=level, inner_max_num_threads=self.inner_max_num_threads), -1
+        nested = copy.copy(self)
+        nested.nesting_level = level
+        return nested, self.nested_n_jobs
 
 
 class ActivatedBackend(ComposableBackend):
     """What ``composable_threads.activate()`` puts in the place of the default: a call without n_jobs stays sequential."""
 
     default_n_jobs = 1
+    nested_n_jobs = None
+
+
+class _Call:
+    """One call of a Parallel object: its tasks, and whether it is over."""
+
+    def __init__(self, parallel: Any, n_jobs: int):
+        self.group = _native.TaskGroup(n_jobs)
+        self._parallel = parallel
+        self._closed = False
+        self._error: BaseException | None = None
+
+    def submit(self, batch: _Batch) -> None:
+        # A callback may be about to submit when the call is aborted: either close() finds the batch or this sees it.
+        if not self._closed:
+            self.group.submit(batch)
+            if self._closed:
+                self.group.drop_queued()
+
+    def close(self) -> None:
+        """Drop what is queued, now and later. Tasks that run now end in their own time, unheard."""
+        self._closed = True
+        self._parallel = None
+        self.group.drop_queued()
+
+    def fail(self, error: BaseException) -> None:
+        """Raise `error` in the caller; for one that Joblib did not hear of."""
+        self._error = self._error or error
+        self.group.nudge()
+
+    def ended(self) -> bool:
+        """Whether the caller should stop waiting though tasks are left; raises the error that befell a callback."""
+        if self._error is not None:
+            raise self._error
+        parallel = self._parallel
+        return parallel is None or parallel._aborting
 
 
 class _Batch:
     """What the arena runs: Joblib's batch, then Joblib's callback."""
 
-    __slots__ = ("_callback", "_func", "_inner")
+    __slots__ = ("_call", "_callback", "_func", "_inner")
 
-    def __init__(self, func: Callable[[], Any], callback: Callable[[Any], None] | None, inner: int | None):
-        self._func = _TracebackCapturingWrapper(func)
+    def __init__(
+        self, call: _Call, func: Callable[[], Any], callback: Callable[[Any], None] | None, inner: int | None
+    ):
+        self._call = call
+        self._func = func
         self._callback = callback
         self._inner = inner
 
-    def __call__(self) -> None:
+    def _run(self) -> Any:
         with inner_limit(self._inner):
-            out = self._func()
-        if self._callback is not None:
-            self._callback(out)
+            return self._func()
+
+    def __call__(self) -> None:
+        # Whatever happens in here, the callback or the caller must hear of it: Joblib would wait forever.
+        try:
+            try:
+                out = _TracebackCapturingWrapper(self._run)()
+            except BaseException as error:  # Ctrl-C beside the user's code, or a traceback that cannot be formatted
+                out = error
+            if self._callback is not None:
+                self._callback(out)
+        except BaseException as error:
+            self._call.fail(error)
 
 
 class _AwaitedJobs(deque):
@@ -161,26 +229,56 @@ class _AwaitedJobs(deque):
     Joblib's retrieval loop asks for the length, then sleeps 10 ms if nothing is ready; with this it is.
     """
 
-    def __init__(self, parallel: Any, group: _native.TaskGroup):
+    def __init__(self, parallel: Any, call: _Call):
         self._parallel = parallel
-        self._group: _native.TaskGroup | None = group
+        self._call: _Call | None = call
         with parallel._lock:
             super().__init__(parallel._jobs)
             parallel._jobs = self
 
     def stop(self) -> None:
-        self._group = None
+        self._call = None
 
-    def _ready(self) -> bool:
-        parallel = self._parallel
-        if parallel._aborting or not parallel._wait_retrieval():
+    def __len__(self) -> int:
+        call = self._call
+        if call is not None and not self._ready(call):
+            # Only while it waits: what a generator's consumer does in between is computing like any other.
+            held = _native.block_begin()
+            try:
+                self._wait(call)
+            finally:
+                _native.block_end(held)
+        return super().__len__()
+
+    def _ready(self, call: _Call) -> bool:
+        if call.ended() or not self._parallel._wait_retrieval():
             return True
-        if not parallel.return_ordered:
+        if not self._parallel.return_ordered:
             return super().__len__() > 0
         return super().__len__() > 0 and self[0].status != TASK_PENDING
 
-    def __len__(self) -> int:
-        if self._group is not None:
-            timeout = None if self._parallel.timeout is None else CLOCK_LOOK
-            self._group.help(self._ready, run=False, timeout=timeout)
-        return super().__len__()
+    def _wait(self, call: _Call) -> None:
+        timeout = self._parallel.timeout
+        if timeout is None:
+            call.group.help(lambda: self._ready(call), run=False)
+            return
+        judged = None
+        while not self._ready(call):
+            judged = judged or self._judged_job()
+            if judged is not None:
+                judged.get_status(timeout)  # makes it an error if it is late
+            look = max(0, min(CLOCK_LOOK, timeout))
+            if call.group.help(lambda: self._ready(call), run=False, timeout=look):
+                return
+
+    def _judged_job(self) -> Any:
+        """The job whose time runs while the caller waits: the next result's, or without an order any that is out."""
+        try:
+            if self._parallel.return_ordered:
+                return self[0]
+            job = self._parallel._jobs_set.pop()
+            self._parallel._jobs_set.add(job)
+        except (IndexError, KeyError, AttributeError):  # none yet; Joblib 1.4 does not judge without an order
+            return None
+        job._completion_timeout_counter = None
+        return job

@@ -2,7 +2,30 @@
 
 from __future__ import annotations
 
+import threading
+from typing import Any
+
 from . import _native
+
+
+class _Here(threading.local):
+    def __init__(self) -> None:
+        self.running: list[Any] = []  # the executors of whose tasks this thread is in the middle
+
+
+here = _Here()
+
+
+class awaiting:
+    """Context in which a task waits for other work of the arena: its permit serves another thread meanwhile."""
+
+    __slots__ = ("_had",)
+
+    def __enter__(self) -> None:
+        self._had = _native.block_begin()
+
+    def __exit__(self, *_: object) -> None:
+        _native.block_end(self._had)
 
 
 class blocking:
@@ -12,13 +35,20 @@ class blocking:
     and nested in itself, it does nothing. Do not compute in it: that would be one thread more than the arena's size.
     """
 
-    __slots__ = ("_had",)
+    __slots__ = ("_had", "_lender")
 
     def __enter__(self) -> None:
+        # Another task of the same executor may take the place, unless the user said how many may have begun at once. Where
+        # the task awaits work that it asked for itself this would only begin ever more tasks of the outermost level.
+        self._lender = here.running[0] if here.running else None
+        if self._lender is not None:
+            self._lender.lend(1)
         self._had = _native.block_begin()
 
     def __exit__(self, *_: object) -> None:
         _native.block_end(self._had)
+        if self._lender is not None:
+            self._lender.lend(-1)
 
 
 def task() -> _native.TaskContext:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import concurrent.futures.thread as futures
+import math
 import multiprocessing.pool as pools
 import os
 import sys
 import threading
+import weakref
 from types import TracebackType
 from typing import Any
 
@@ -19,6 +21,7 @@ from .pool import ThreadPool
 _lock = threading.RLock()
 _active = 0
 _undo: list[tuple[Any, str, Any]] = []
+_executors: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()  # made in an activation, by id()
 
 
 class Activation:
@@ -101,7 +104,7 @@ def _enter() -> None:
     _patch_thread_pool(pools.ThreadPool)
     for name, value in _SPIN_LESS.items():
         if name not in os.environ and not (name == "GOMP_SPINCOUNT" and "OMP_WAIT_POLICY" in os.environ):
-            os.environ[name] = value
+            os.putenv(name, value)  # for the libraries; the program's own os.environ stays what it is
             _variables.append(name)
     _native.cap_widths(True)
     boot.set_active(True)
@@ -116,16 +119,19 @@ def _leave() -> None:
     _native.cap_widths(False)
     while _variables:
         name = _variables.pop()
-        if os.environ.get(name) == _SPIN_LESS[name]:
-            del os.environ[name]
+        if name not in os.environ:  # else the program set it meanwhile
+            os.unsetenv(name)
     while _undo:
         owner, name, value = _undo.pop()
         setattr(owner, name, value)
+    for executor in list(_executors.values()):
+        _outlive(executor)
 
 
 def _patch_executor(executor: Any) -> None:
     # Methods, not the name: modules that imported the class before, and their subclasses, are reached too.
     stock_init, stock_submit, stock_shutdown = executor.__init__, executor.submit, executor.shutdown
+    stock_start = getattr(executor, "_adjust_thread_count", None)
 
     def __init__(
         self: Any,
@@ -136,7 +142,12 @@ def _patch_executor(executor: Any) -> None:
         **options: Any,
     ) -> None:
         stock_init(self, max_workers, thread_name_prefix, initializer, initargs, **options)
-        self._composable = _Tasks(self._max_workers, initializer, initargs)
+        if getattr(type(self), "_adjust_thread_count", None) is not stock_start:
+            return  # a subclass with threads of its own kind, as distributed's, which its tasks look for
+        # The stock one starts threads up to this number, be it whole or not.
+        limit = math.ceil(min(self._max_workers, 1 << 30))
+        self._composable = _Tasks(limit, max_workers is not None, initializer, initargs)
+        _executors[id(self)] = self
 
     def submit(self: Any, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
         tasks = self.__dict__.get("_composable")
@@ -145,15 +156,32 @@ def _patch_executor(executor: Any) -> None:
         return tasks.submit(None, fn, args, kwargs)
 
     def shutdown(self: Any, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        tasks = self.__dict__.get("_composable")
-        if tasks is None:
-            return stock_shutdown(self, wait, cancel_futures=cancel_futures)
-        self._shutdown = True
-        tasks.shutdown(wait, cancel_futures)
+        _shutdown(self, stock_shutdown, wait, cancel_futures)
 
     for ours, stock in ((__init__, stock_init), (submit, stock_submit), (shutdown, stock_shutdown)):
         ours.__doc__ = stock.__doc__
         _patch(executor, ours.__name__, ours)
+
+
+def _shutdown(executor: Any, stock_shutdown: Any, wait: bool, cancel_futures: bool) -> None:
+    tasks = executor.__dict__.get("_composable")
+    if tasks is not None:
+        tasks.shutdown(False, cancel_futures)
+    stock_shutdown(executor, wait, cancel_futures=cancel_futures)  # it may have had threads outside an activation
+    if tasks is not None and wait:
+        tasks.join()
+
+
+def _outlive(executor: Any) -> None:
+    # Its class is the stock one again, whose shutdown() knows nothing of tasks in the arena.
+    this = weakref.ref(executor)
+
+    def shutdown(wait: bool = True, *, cancel_futures: bool = False) -> None:
+        executor = this()
+        if executor is not None:
+            _shutdown(executor, type(executor).shutdown, wait, cancel_futures)
+
+    executor.shutdown = shutdown
 
 
 def _patch_thread_pool(pool: Any) -> None:

@@ -2,58 +2,91 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
+import operator
+import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor as _BaseExecutor
 from concurrent.futures import Future
 from concurrent.futures.thread import BrokenThreadPool
 from typing import Any
 
 from . import _native
-from ._blocking import blocking
+from ._blocking import awaiting, here
 
 _executors: weakref.WeakSet[_Tasks] = weakref.WeakSet()
 _interpreter_ends = False
 _BROKEN = "A thread initializer failed, the thread pool is not usable anymore"
+# So many tasks that wait for one another share a stack; then one sleeps and the next has a thread, and stack, of its own.
+_DEEPEST = 16
 
 
 class ArenaFuture(Future):
     """A future of the arena. A task that waits for it runs it itself if it has not started, else gives its permit away."""
 
-    _work: _Work | None = None
+    def __init__(self, tasks: _Tasks, work: _Work):
+        super().__init__()
+        self._work = work
+        if not tasks.limited:
+            self._waiters = _Waiters(tasks)
 
     def result(self, timeout: float | None = None) -> Any:
-        if not self.done() and _native.holds_permit():
-            self._wait_in_task(timeout)
-        return super().result(timeout)
+        return self._await(super().result, timeout)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        if not self.done() and _native.holds_permit():
-            self._wait_in_task(timeout)
-        return super().exception(timeout)
+        return self._await(super().exception, timeout)
 
-    def _wait_in_task(self, timeout: float | None) -> None:
+    def _await(self, wait: Callable, timeout: float | None) -> Any:
+        if self.done() or not (here.running or _native.holds_permit()):
+            return wait(timeout)
         work = self._work
-        if timeout is None and work is not None and work.may_run_here():
-            work()
-        if not self.done():
-            with blocking():
-                try:
-                    super().exception(timeout)
-                except BaseException:  # cancelled or late: result() and exception() say so
-                    pass
+        if timeout is None and work.may_run_here():
+            # As a task of its own, of which this thread runs the one that it waits for: Numba's thread mask and the
+            # widths of BLAS that it sets end with it.
+            group = _native.TaskGroup(1)
+            group.submit(work)
+            group.help()
+            if self.done():
+                return wait(timeout)
+        with work.tasks.one_place_lent(), awaiting():
+            return wait(timeout)
+
+
+class _Waiters(list):
+    """What stands in ``Future._waiters``: who waits by ``concurrent.futures.wait`` and ``as_completed``.
+
+    The permit of a task that does so goes to others when the keeper sees it.
+    """
+
+    def __init__(self, tasks: _Tasks):
+        super().__init__()
+        self._tasks = tasks
+        self._in_tasks: list[Any] = []
+
+    def append(self, waiter: Any) -> None:
+        super().append(waiter)
+        if here.running:
+            self._in_tasks.append(waiter)
+            self._tasks.awaits(waiter, 1)
+
+    def remove(self, waiter: Any) -> None:
+        super().remove(waiter)
+        if waiter in self._in_tasks:
+            self._in_tasks.remove(waiter)
+            self._tasks.awaits(waiter, -1)
 
 
 class _Work:
     """One submitted call. Run by whoever claims it first: a worker, or a task that waits for it."""
 
-    __slots__ = ("_args", "_claim", "_context", "_fn", "_future", "_kwargs", "_tasks")
+    __slots__ = ("_args", "_claim", "_context", "_fn", "_kwargs", "future", "tasks")
 
-    def __init__(self, tasks: _Tasks, future: Future, context: Any, fn: Callable, args: tuple, kwargs: dict):
-        self._tasks = tasks
-        self._future = future
+    def __init__(self, tasks: _Tasks, context: Any, fn: Callable, args: tuple, kwargs: dict):
+        self.tasks = tasks
+        self.future: ArenaFuture | None = ArenaFuture(tasks, self)
         self._context = context
         self._fn = fn
         self._args = args
@@ -61,7 +94,23 @@ class _Work:
         self._claim = [None]
 
     def may_run_here(self) -> bool:
-        return self._tasks.initializer is None
+        """Whether the task on this thread that waits for it may run it on its own stack.
+
+        An executor of one worker is a queue: its tasks begin in order and never overlap. So out of turn run only those
+        of an executor without a limit, and those that wait for this very thread to end its task.
+        """
+        tasks = self.tasks
+        if not tasks.thread_is_prepared():
+            return False
+        if len(here.running) < _DEEPEST:
+            return not tasks.limited or tasks in here.running
+        return tasks.limited and tasks in here.running and tasks.group.active >= tasks.group.limit
+
+    def drop(self) -> Future | None:
+        """The future of a call that nobody runs any more; the call and its arguments are forgotten."""
+        future = self.future
+        self.future = self._fn = self._args = self._kwargs = self._context = None
+        return future
 
     def __call__(self) -> None:
         try:
@@ -69,22 +118,25 @@ class _Work:
         except IndexError:
             return
         future, fn, args, kwargs, context, tasks = (
-            self._future, self._fn, self._args, self._kwargs, self._context, self._tasks,
+            self.future, self._fn, self._args, self._kwargs, self._context, self.tasks,
         )  # fmt: skip
         # An argument must not live as long as a queue entry that somebody else has run already.
-        self._future = self._fn = self._args = self._kwargs = self._context = None
+        self.drop()
         if not future.set_running_or_notify_cancel():
             return
-        if not tasks.prepare_thread():
-            future.set_exception(BrokenThreadPool(_BROKEN))
-            return
+        running = here.running
+        running.append(tasks)
         try:
+            if not tasks.prepare_thread():
+                raise BrokenThreadPool(_BROKEN)
             result = fn(*args, **kwargs) if context is None else context.run(fn, *args, **kwargs)
         except BaseException as error:
+            running.pop()
             future.set_exception(error)
             # The error's traceback refers to this frame: break the cycle with the future in it.
             del future, self
         else:
+            running.pop()
             future.set_result(result)
 
 
@@ -94,8 +146,12 @@ class _Tasks:
     Shared by `Executor` and by a `ThreadPoolExecutor` that was made under ``activate()``.
     """
 
-    def __init__(self, limit: int, initializer: Callable | None, initargs: tuple):
-        self.group = _native.TaskGroup(limit)
+    def __init__(self, limit: int, limited: bool, initializer: Callable | None, initargs: tuple):
+        self.limited = limited  # by the user
+        self._limit = min(limit, 1 << 30)
+        self._lent = 0
+        self._awaits: dict[int, int] = {}
+        self.group = _native.TaskGroup(self._limit)
         self.initializer = initializer
         self._initargs = initargs
         self._prepared = threading.local()
@@ -108,10 +164,10 @@ class _Tasks:
         """Run the initializer once per thread, before that thread's first task; False if one failed."""
         if self._broken:
             return False
-        if self.initializer is None or getattr(self._prepared, "done", False):
+        if self.thread_is_prepared():
             return True
         try:
-            self.initializer(*self._initargs)
+            self.initializer(*self._initargs)  # type: ignore[misc]
         except BaseException:
             import logging
 
@@ -121,10 +177,10 @@ class _Tasks:
         self._prepared.done = True
         return True
 
+    def thread_is_prepared(self) -> bool:
+        return self.initializer is None or getattr(self._prepared, "done", False)
+
     def submit(self, context: contextvars.Context | None, fn: Callable, args: tuple, kwargs: dict) -> ArenaFuture:
-        future = ArenaFuture()
-        work = _Work(self, future, context, fn, args, kwargs)
-        future._work = work
         with self._lock:
             if self._broken:
                 raise BrokenThreadPool(_BROKEN)
@@ -132,8 +188,38 @@ class _Tasks:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             if _interpreter_ends:
                 raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+            work = _Work(self, context, fn, args, kwargs)
+            future = work.future
             self.group.submit(work)
         return future
+
+    # Where the user set no limit it is the arena's size, so that tasks which wait for their own inner work do not make room
+    # for ever more of the outermost level. But a task that waits for something outside the arena gives its place to another,
+    # and so does one that waits for tasks of this executor, which may be queued behind it.
+
+    def lend(self, places: int) -> None:
+        """Let so many tasks more begin; an executor whose limit is the user's lends none."""
+        if not self.limited:
+            with self._lock:
+                self._lent += places
+                self.group.limit = self._limit + self._lent
+
+    def awaits(self, waiter: Any, futures: int) -> None:
+        """`waiter` waits for so many futures more, or less; one place is lent for all of them."""
+        with self._lock:
+            before = self._awaits.pop(id(waiter), 0)
+            if before + futures > 0:
+                self._awaits[id(waiter)] = before + futures
+        if (before > 0) != (before + futures > 0):
+            self.lend(1 if before == 0 else -1)
+
+    @contextlib.contextmanager
+    def one_place_lent(self) -> Iterator[None]:
+        self.lend(1)
+        try:
+            yield
+        finally:
+            self.lend(-1)
 
     def shutdown(self, wait: bool, cancel_futures: bool) -> None:
         with self._lock:
@@ -141,13 +227,31 @@ class _Tasks:
         if cancel_futures:
             self.group.drop_queued(_cancel)
         if wait:
-            self.group.help(run=False)
+            self.join()
+
+    def join(self) -> None:
+        """Return when nothing is queued or running."""
+        if self in here.running:
+            raise RuntimeError("cannot join current thread")
+        self.group.help(run=False)
+
+    def renew_after_fork(self) -> None:
+        # Another thread of the parent may have been in submit().
+        self._lock = threading.Lock()
 
 
 def _cancel(work: _Work) -> None:
-    future = work._future
+    future = work.drop()
     if future is not None and future.cancel():
         future.set_running_or_notify_cancel()
+
+
+def _renew_after_fork() -> None:
+    for tasks in list(_executors):
+        tasks.renew_after_fork()
+
+
+os.register_at_fork(after_in_child=_renew_after_fork)
 
 
 def _join_at_exit() -> None:
@@ -157,7 +261,7 @@ def _join_at_exit() -> None:
     for tasks in list(_executors):
         with tasks._lock:
             pass
-        tasks.group.help(run=False)
+        tasks.join()
 
 
 threading._register_atexit(_join_at_exit)  # type: ignore[attr-defined]  # what concurrent.futures.thread uses
@@ -167,11 +271,13 @@ def check_workers(max_workers: Any, name: str = "max_workers") -> int | None:
     """`max_workers` if it is None or a whole number above 0; raises as ``ThreadPoolExecutor`` does."""
     if max_workers is None:
         return None
-    if not isinstance(max_workers, int):
-        raise TypeError(f"{name} must be a whole number or None, not {type(max_workers).__name__!r}")
-    if max_workers <= 0:
+    try:
+        count = operator.index(max_workers)
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number or None, not {type(max_workers).__name__!r}") from None
+    if count <= 0:
         raise ValueError(f"{name} must be greater than 0")
-    return max_workers
+    return count
 
 
 class Executor(_BaseExecutor):
@@ -180,8 +286,8 @@ class Executor(_BaseExecutor):
     Parameters
     ----------
     max_workers : int, optional
-        At most so many of its tasks at once; default: the arena's size. More than that run only while others are
-        blocked.
+        At most so many of its tasks at once; default: as many as the arena's size, and more while some are blocked.
+        More than the arena's size compute at no time.
     thread_name_prefix : str, optional
         Accepted for compatibility; the arena's threads have names of their own.
     initializer, initargs : callable, tuple, optional
@@ -206,7 +312,7 @@ class Executor(_BaseExecutor):
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         self._max_workers = check_workers(max_workers) or _native.slots()
-        self._tasks = _Tasks(self._max_workers, initializer, initargs)
+        self._tasks = _Tasks(self._max_workers, max_workers is not None, initializer, initargs)
 
     def submit(self, fn: Callable, /, *args: Any, **kwargs: Any) -> Future:
         """Schedule ``fn(*args, **kwargs)``; raises RuntimeError after shutdown."""

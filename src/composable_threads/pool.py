@@ -5,11 +5,12 @@ from __future__ import annotations
 import multiprocessing.pool as stock
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from . import _native
-from ._blocking import blocking
+from ._blocking import awaiting
 from .executor import check_workers
 
 
@@ -24,7 +25,8 @@ class ThreadPool(stock.ThreadPool):
     initializer, initargs : callable, tuple, optional
         Called once in every thread before it runs its first task of this pool.
 
-    The iterable of a `map` without a length and of an `imap` is consumed as tasks start, by the threads that run them.
+    As in the original, tasks begin in the order in which they were asked for. The iterable of an `imap` is consumed as its
+    tasks begin, by the threads that run them.
 
     Raises
     ------
@@ -39,7 +41,7 @@ class ThreadPool(stock.ThreadPool):
             raise TypeError("initializer must be a callable")
         # What the methods of the original look at. No threads are started, so its own __init__ is left out.
         self._state = stock.RUN
-        self._cache: dict[int, Any] = {}
+        self._cache = _Results()
         self._processes = processes or os.cpu_count() or 1
         self._pool = range(self._processes)  # its length decides the chunk size of a map
         self._initializer = initializer
@@ -61,45 +63,21 @@ class ThreadPool(stock.ThreadPool):
             self._state = stock.CLOSE
 
     def terminate(self) -> None:
-        """Drop what has not started. Running tasks go on, as in the original, and nobody waits for them."""
+        """Drop what has not started. Running tasks go on, as in the original; join() waits for them."""
         self._state = stock.TERMINATE
+        self._taskqueue.clear()
         self._group.drop_queued()
 
     def join(self) -> None:
         """Wait until every task is done; close() or terminate() comes first."""
         if self._state == stock.RUN:
             raise ValueError("Pool is still running")
-        if self._state == stock.TERMINATE:
-            return
         self._group.help(run=False)
-
-    # The original's results wait on an event; in a task of ours the permit serves others meanwhile.
-    def apply_async(
-        self,
-        func: Callable,
-        args: Iterable = (),
-        kwds: dict | None = None,
-        callback: Callable | None = None,
-        error_callback: Callable | None = None,
-    ) -> stock.ApplyResult:
-        """As in the original."""
-        return _awaitable(super().apply_async(func, args, kwds or {}, callback, error_callback))
-
-    def _map_async(self, *args: Any, **kwargs: Any) -> stock.MapResult:
-        return _awaitable(super()._map_async(*args, **kwargs))
-
-    def imap(self, func: Callable, iterable: Iterable, chunksize: int = 1) -> Any:
-        """As in the original."""
-        return _awaitable(super().imap(func, iterable, chunksize))
-
-    def imap_unordered(self, func: Callable, iterable: Iterable, chunksize: int = 1) -> Any:
-        """As in the original."""
-        return _awaitable(super().imap_unordered(func, iterable, chunksize))
 
     def _store(self, job: int, index: int, outcome: tuple[bool, Any]) -> None:
         # The original's results are filled, and its callbacks called, by one thread.
         if not self._result_lock.acquire(blocking=False):
-            with blocking():
+            with awaiting():
                 self._result_lock.acquire()
         try:
             result = self._cache.get(job)
@@ -109,15 +87,22 @@ class ThreadPool(stock.ThreadPool):
             self._result_lock.release()
 
 
+# The original's results wait on an event or a condition; in a task of ours the permit serves others meanwhile.
+
+
 class _Awaitable:
     def wait(self, timeout: float | None = None) -> None:
-        with blocking():
+        if self.ready():  # type: ignore[attr-defined]
+            return
+        with awaiting():
             super().wait(timeout)  # type: ignore[misc]
 
 
 class _AwaitableIterator:
     def next(self, timeout: float | None = None) -> Any:
-        with blocking():
+        if self._items:  # type: ignore[attr-defined]
+            return super().next(timeout)  # type: ignore[misc]
+        with awaiting():
             return super().next(timeout)  # type: ignore[misc]
 
     __next__ = next
@@ -147,89 +132,88 @@ _AWAITABLE = {
 }
 
 
-def _awaitable(result: Any) -> Any:
-    kind = _AWAITABLE.get(type(result))
-    if kind is not None:
-        result.__class__ = kind
-    return result
+class _Results(dict):
+    """The original's table of results that are awaited; each enters it when it is made."""
+
+    def __setitem__(self, job: int, result: Any) -> None:
+        kind = _AWAITABLE.get(type(result))
+        if kind is not None:
+            result.__class__ = kind
+        super().__setitem__(job, result)
 
 
 class _Feeder:
     """Stands in for the original's task queue: what is put there goes to the arena.
 
     The original puts a pair: tasks ``(job, index, func, args, kwargs)``, as a list of one or as a generator, and a function
-    to be told how many there were. The generator may be endless, so it is drawn from as tasks run.
+    to be told how many there were. The generator may be endless, so it is drawn from as tasks run. The group is given
+    tickets, all alike: whoever runs one runs the first task that nobody has drawn. There are as many tickets as tasks
+    in lists, and for each generator as many more as tasks of it may run at once.
     """
 
     def __init__(self, pool: ThreadPool):
         self._pool = pool
+        self._lock = threading.Lock()
+        self._sources: deque[_Source] = deque()  # under the lock
 
     def put(self, item: tuple[Iterable, Callable[[int], None] | None]) -> None:
         tasks, set_length = item
-        if isinstance(tasks, list):
-            for task in tasks:
-                self._pool._group.submit(_Call(self._pool, task))
-            return
-        stream = _Stream(self._pool, iter(tasks), set_length)
-        for _ in range(self._pool._processes):
-            self._pool._group.submit(stream)
+        streamed = not isinstance(tasks, list)
+        self._sources.append(_Source(iter(tasks), set_length, streamed))
+        for _ in range(self._pool._processes if streamed else len(tasks)):  # type: ignore[arg-type]
+            self._pool._group.submit(self._run_ticket)
 
+    def clear(self) -> None:
+        self._sources.clear()
 
-class _Stream:
-    """Draws one task, goes to the end of the queue again, and runs the task."""
-
-    def __init__(self, pool: ThreadPool, tasks: Iterator, set_length: Callable[[int], None] | None):
-        self._pool = pool
-        self._tasks: Iterator | None = tasks
-        self._set_length = set_length
-        self._lock = threading.Lock()
-        self._drawn = 0
+    def _run_ticket(self) -> None:
+        task = self._draw()
+        if task is not None:
+            _run(self._pool, task)
 
     def _draw(self) -> Any:
         if not self._lock.acquire(blocking=False):
-            with blocking():
+            with awaiting():
                 self._lock.acquire()
         try:
-            if self._tasks is None:
-                return None
-            try:
-                task = next(self._tasks)
-            except BaseException as error:
-                self._tasks = None
-                if self._set_length is not None:
-                    self._set_length(self._drawn)
-                if isinstance(error, StopIteration):
-                    return None
-                raise
-            self._drawn += 1
-            return task
+            while self._sources and self._pool._state != stock.TERMINATE:
+                source = self._sources[0]
+                try:
+                    task = next(source.tasks)
+                except BaseException as error:
+                    if self._sources and self._sources[0] is source:
+                        self._sources.popleft()
+                    if source.set_length is not None:
+                        source.set_length(source.drawn)
+                    if isinstance(error, StopIteration):
+                        continue
+                    raise
+                source.drawn += 1
+                if source.streamed:
+                    self._pool._group.submit(self._run_ticket)
+                return task
+            return None
         finally:
             self._lock.release()
 
-    def __call__(self) -> None:
-        if self._pool._state == stock.TERMINATE:
-            return
-        task = self._draw()
-        if task is not None:
-            self._pool._group.submit(self)
-            _Call(self._pool, task)()
+
+class _Source:
+    __slots__ = ("drawn", "set_length", "streamed", "tasks")
+
+    def __init__(self, tasks: Iterator, set_length: Callable[[int], None] | None, streamed: bool):
+        self.tasks = tasks
+        self.set_length = set_length
+        self.streamed = streamed
+        self.drawn = 0
 
 
-class _Call:
-    __slots__ = ("_pool", "_task")
-
-    def __init__(self, pool: ThreadPool, task: tuple):
-        self._pool = pool
-        self._task = task
-
-    def __call__(self) -> None:
-        pool = self._pool
-        job, index, func, args, kwargs = self._task
-        try:
-            if pool._initializer is not None and not getattr(pool._prepared, "done", False):
-                pool._initializer(*pool._initargs)
-                pool._prepared.done = True
-            outcome = (True, func(*args, **kwargs))
-        except BaseException as error:
-            outcome = (False, error)
-        pool._store(job, index, outcome)
+def _run(pool: ThreadPool, task: tuple) -> None:
+    job, index, func, args, kwargs = task
+    try:
+        if pool._initializer is not None and not getattr(pool._prepared, "done", False):
+            pool._initializer(*pool._initargs)
+            pool._prepared.done = True
+        outcome = (True, func(*args, **kwargs))
+    except BaseException as error:
+        outcome = (False, error)
+    pool._store(job, index, outcome)

@@ -1,9 +1,13 @@
 """Puts the arena's scheduler in the place of Dask's threads, for runs of Dask's own tests: ``pytest -p dask_plugin``.
 
-To be loaded before any test module, for those import ``dask.threaded.get`` by name.
+To be loaded before any test module, for those import ``dask.threaded.get`` by name. With ``DASK_PLUGIN_REPLACES=all`` in
+the environment it takes the place of the other local schedulers too: Dask's tests of collections name "sync", and bags
+go to processes by default.
 """
 
 from __future__ import annotations
+
+import os
 
 import dask
 import dask.base
@@ -22,7 +26,10 @@ def get(*args, **kwargs):
 
 
 dask.threaded.get = get
-for name in ("threads", "threading"):
+replaced = ["threads", "threading"]
+if os.environ.get("DASK_PLUGIN_REPLACES") == "all":
+    replaced += ["sync", "synchronous", "single-threaded", "processes", "multiprocessing"]
+for name in replaced:
     dask.base.named_schedulers[name] = get
 for collection in (Delayed, DelayedLeaf):  # they keep the function that they found when `dask` was imported
     collection.__dask_scheduler__ = staticmethod(get)
