@@ -7,6 +7,7 @@
 #include <functional>
 #include <thread>
 
+#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -104,7 +105,10 @@ inline void check_in_child(const std::function<void()>& child) {
     std::exit(failed_checks.load() == before ? 0 : 1);
   }
   int status = -1;
-  CHECK(waitpid(pid, &status, 0) == pid);
+  if (!CHECK(eventually([&] { return waitpid(pid, &status, WNOHANG) == pid; }))) {
+    kill(pid, SIGKILL);
+    waitpid(pid, &status, 0);
+  }
   CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 #endif
 }

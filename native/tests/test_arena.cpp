@@ -354,53 +354,6 @@ TEST(a_random_mixture_leaves_no_permit_behind_and_finishes_all_work) {
   CHECK(rest.arena.counts().peak_running <= rest.slots + kThreads);
 }
 
-TEST(a_forked_child_has_an_empty_arena_that_works) {
-  AtRest rest;
-  std::atomic<bool> stop{false};
-  Units busy(rest.arena, kTask, 0, rest.slots, rest.slots, [&] { CHECK(eventually([&] { return stop.load(); })); });
-  busy.start();
-  CHECK(eventually([&] { return rest.arena.counts().running == rest.slots; }));
-  for (int round = 0; round < 3; ++round) {
-    check_in_child([&] {
-      const Counts counts = rest.arena.counts();
-      CHECK(counts.forked && counts.running == 0 && counts.open_tasks == 0 && counts.arriving == 0);
-      std::atomic<int> done{0}, inside{0};
-      Units work(rest.arena, kTask, 0, 50 + rest.slots, rest.slots, [&] {
-        ++inside;
-        CHECK(eventually([&] { return inside >= rest.slots; }));  // as many at once as there are slots
-        ++done;
-      });
-      work.start();
-      work.finish();
-      CHECK(done == 50 + rest.slots);
-      check_in_child([&] { CHECK(rest.arena.enter(this_thread())); });
-    });
-  }
-  stop = true;
-}
-
-TEST(a_fork_at_any_moment_finds_consistent_lists) {
-  AtRest rest;
-  std::atomic<bool> stop{false};
-  std::thread churn([&] {
-    while (!stop) {
-      Units work(rest.arena, kTask, 0, 5, 3, [] {});
-      work.start();
-    }
-  });
-  for (int round = 0; round < 15; ++round) {
-    check_in_child([&] {
-      std::atomic<int> done{0};
-      Units work(rest.arena, kTask, 0, 20, 4, [&] { ++done; });
-      work.start();
-      work.finish();
-      CHECK(done == 20);
-    });
-  }
-  stop = true;
-  churn.join();
-}
-
 TEST(spares_end_when_they_have_nothing_to_do) {
   AtRest rest;
   CHECK(eventually([&] { return rest.arena.counts().spares == 0; }));
