@@ -128,7 +128,9 @@ void composable_parallel_for(void* fn, char** args, std::size_t* dims, std::size
             .arg_count = array_count,
             .mask = num_threads,
             .own_ids = items <= static_cast<std::size_t>(std::max<std::intptr_t>(num_threads, 0))};
-  Region::Shape shape{.items = items, .width = static_cast<int>(std::max<std::intptr_t>(num_threads, 1))};
+  Region::Shape shape{.items = items,
+                      .width = static_cast<int>(std::max<std::intptr_t>(num_threads, 1)),
+                      .body_id = reinterpret_cast<std::uintptr_t>(fn)};
   if (carries_dependence(call)) {
     shape.width = 1;
     call.own_ids = false;

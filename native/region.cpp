@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <iterator>
 
 #include "ticks.h"
 
@@ -13,7 +14,19 @@ constexpr double kMeasureUs = 3;      // alone for this long, whatever the regio
 constexpr double kWorthUs = 8;        // what must be left for an offer: about what a wake-up costs
 constexpr double kSmallestBlockUs = 2;
 constexpr double kLargestBlockUs = 500;  // bounds the wait of a program thread that needs a runner's permit
+constexpr double kLargeUs = 50;       // expected to take longer than this: offered before the first block
 constexpr double kSpinUs = 20;        // the caller's wait for the last blocks before it sleeps
+
+// What regions of a body cost per item when they were last measured; a wrong or lost entry costs time, never an answer.
+struct Learned {
+  std::atomic<std::uintptr_t> body_id{0};
+  std::atomic<float> us_per_item{0};
+};
+Learned learned[512];
+
+Learned& learned_of(std::uintptr_t body_id) noexcept {
+  return learned[(body_id >> 4 ^ body_id >> 13) % std::size(learned)];
+}
 
 inline void pause() noexcept {
 #if defined(__x86_64__)
@@ -27,7 +40,8 @@ Region::Region(Arena& arena, ThreadState& caller, bool outermost, const Shape& s
     : arena_(arena),
       caller_(caller),
       outermost_(outermost),
-      shape_{shape.items, std::min(shape.width, kMostRunners), std::max<std::size_t>(shape.first, 1), shape.fixed},
+      shape_{shape.items, std::min(shape.width, kMostRunners), std::max<std::size_t>(shape.first, 1), shape.fixed,
+             shape.body_id},
       body_(body),
       context_(context) {}
 
@@ -45,6 +59,14 @@ void Region::call() {
       body_(context_, 0, shape_.items, 0, caller_);
       return;
     }
+  } else if (shared_at_once()) {
+    smallest_ = shape_.fixed > 0 ? shape_.fixed : 1;
+    sharers_ = std::min(shape_.width, arena_.slots());
+    largest_ = std::max(smallest_, shape_.items / (8 * static_cast<std::size_t>(sharers_)));
+    const std::uint64_t start = ticks();
+    share();
+    learn(static_cast<double>(done_ticks_ - start) / ticks_per_us(), done_here_);
+    return;
   } else if (measure()) {
     share();
     return;
@@ -53,6 +75,20 @@ void Region::call() {
   while (claim(begin, end)) {
     if (!body_(context_, begin, end, 0, caller_)) cancel();
   }
+}
+
+bool Region::shared_at_once() const noexcept {
+  if (shape_.body_id == 0 || shape_.items < 2) return false;
+  const Learned& entry = learned_of(shape_.body_id);
+  if (entry.body_id.load(std::memory_order_relaxed) != shape_.body_id) return true;
+  return static_cast<double>(entry.us_per_item.load(std::memory_order_relaxed)) * static_cast<double>(shape_.items) > kLargeUs;
+}
+
+void Region::learn(double spent_us, std::size_t items) const noexcept {
+  if (shape_.body_id == 0 || items == 0) return;
+  Learned& entry = learned_of(shape_.body_id);
+  entry.us_per_item.store(static_cast<float>(spent_us / static_cast<double>(items)), std::memory_order_relaxed);
+  entry.body_id.store(shape_.body_id, std::memory_order_relaxed);
 }
 
 // True if what is left is worth sharing; false if the caller should finish it alone.
@@ -74,6 +110,7 @@ bool Region::measure() {
     spent = static_cast<double>(ticks() - start) / per_us;
     if (shape_.fixed == 0) block *= 2;
   } while (spent < kMeasureUs);
+  learn(spent, begin);
   const double items_per_us = static_cast<double>(begin) / spent;
   if (shape_.fixed > 0) {
     smallest_ = largest_ = shape_.fixed;
@@ -114,7 +151,9 @@ void Region::share() {
   std::size_t begin, end;
   while (claim(begin, end)) {
     if (!body_(context_, begin, end, 0, caller_)) cancel();
+    done_here_ += end - begin;
   }
+  done_ticks_ = ticks();
   if (arena_.generation() != born) return;  // forked in a block: the runners stayed with the parent
   Lock held = arena_.lock();
   closing_ = true;

@@ -1,7 +1,8 @@
 // A region: one fork-join loop over `items`, run by the caller and up to `width - 1` runners.
 //
 // The caller starts at once, alone, and measures its own first blocks. Only when the rest is worth a wake-up does it
-// offer the region on the board; workers that hold a permit join as runners, take blocks from one cursor and leave.
+// offer the region on the board. Where an earlier region of the same body was large, or there was none, it is offered
+// before the first block: that may be half of the work. Workers that hold a permit join as runners, take blocks from one cursor and leave.
 // A runner that comes late finds no block and leaves again, so the caller never waits for a sleeping thread, and one
 // that comes in the middle (permits became free) widens the region.
 //
@@ -31,6 +32,7 @@ class Region final : public Source {
     int width;              // at most this many threads; >= 1
     std::size_t first = 1;  // items in the first measured block
     std::size_t fixed = 0;  // every block has this many items; 0: the region decides
+    std::uintptr_t body_id = 0;  // regions of the same number cost about the same per item; 0: nothing is known
   };
 
   /// Runs the whole loop; every item ran once at return (unless cancelled), with a full fence.
@@ -45,6 +47,8 @@ class Region final : public Source {
   Region(Arena& arena, ThreadState& caller, bool outermost, const Shape& shape, Body body, void* context);
   void call();
   bool measure();
+  bool shared_at_once() const noexcept;
+  void learn(double spent_us, std::size_t items) const noexcept;
   void share();
   bool claim(std::size_t& begin, std::size_t& end) noexcept;
   void cancel() noexcept { cursor_.store(shape_.items, std::memory_order_relaxed); }
@@ -62,6 +66,8 @@ class Region final : public Source {
   std::atomic<std::size_t> cursor_{0};  // first item that nobody has claimed
   std::size_t smallest_ = 1;            // block sizes, from what the caller measured
   std::size_t largest_ = 1;
+  std::size_t done_here_ = 0;  // items the caller ran while sharing
+  std::uint64_t done_ticks_ = 0;  // when it had run the last of them
   int sharers_ = 1;
 
   // Under the lock (active_ is read without it by the spinning caller):
