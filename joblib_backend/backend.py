@@ -198,9 +198,7 @@ class _Batch:
 
     __slots__ = ("_call", "_callback", "_func", "_inner")
 
-    def __init__(
-        self, call: _Call, func: Callable[[], Any], callback: Callable[[Any], None] | None, inner: int | None
-    ):
+    def __init__(self, call: _Call, func: Callable[[], Any], callback: Callable[[Any], None] | None, inner: int | None):
         self._call = call
         self._func = func
         self._callback = callback

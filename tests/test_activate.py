@@ -312,6 +312,7 @@ MAKERS = {
     "executor": "from composable_threads import Executor as make",
     "activated": f"{ACTIVATE}\nfrom concurrent.futures import ThreadPoolExecutor as make",
 }
+QUIET_FORKS = {"PYTHONWARNINGS": "ignore::DeprecationWarning"}  # Python 3.12 and later warn of every fork beside threads
 START = """
 import atexit, os, sys, threading, time
 done = []
@@ -371,7 +372,7 @@ def test_process_behaves_as_with_the_stock_executor(end):
     for kind, make in MAKERS.items():
         for size in (1, 2) if kind != "stock" else (0,):
             slots = f"from composable_threads import _native\n_native.configure({size})\n" if size else ""
-            done = run_fresh(slots + make + START + ENDS[end])
+            done = run_fresh(slots + make + START + ENDS[end], env=QUIET_FORKS)
             seen[kind, size] = done.returncode, done.stdout, re.sub(r"line \d+", "line", done.stderr)
     assert seen == dict.fromkeys(seen, seen["stock", 0])
 
@@ -396,5 +397,4 @@ def test_executor_that_the_parent_used_works_in_a_forked_child(kind):
         thread.join()
         print(codes)
     """
-    env = {"PYTHONWARNINGS": "ignore::DeprecationWarning"}  # Python 3.12 and later warn of every fork beside threads
-    assert check_fresh(MAKERS[kind] + START + textwrap.dedent(code), env=env) == "{7}\natexit []\n"
+    assert check_fresh(MAKERS[kind] + START + textwrap.dedent(code), env=QUIET_FORKS) == "{7}\natexit []\n"

@@ -244,11 +244,8 @@ def test_timeout_ends_the_call_and_leaves_the_backend_usable(backend, form):
     release = threading.Event()
     try:
         with pytest.raises(multiprocessing.TimeoutError):
-            list(
-                Parallel(n_jobs=2, backend=backend, return_as=form, timeout=0.05)(
-                    delayed(release.wait)(LONG) for _ in range(8)
-                )
-            )
+            parallel = Parallel(n_jobs=2, backend=backend, return_as=form, timeout=0.05)
+            list(parallel(delayed(release.wait)(LONG) for _ in range(8)))
         # The tasks that hang hold two threads of the arena; the next call has others.
         assert squares(6, n_jobs=2, backend=backend) == [0, 1, 4, 9, 16, 25]
     finally:

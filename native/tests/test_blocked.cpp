@@ -92,12 +92,19 @@ TEST(a_task_that_waits_for_the_gil_is_never_replaced) {
   const std::uint64_t before = rest.arena.counts().replaced;
   const Group group = make(rest.slots + 2);
   // As CPython's: who waits wakes every 5 ms, and may be passed over for long.
-  std::atomic<bool> taken{false};
+  std::mutex mutex;
+  std::condition_variable freed;
+  bool taken = false;
   for (int i = 0; i < rest.slots + 2; ++i) {
     submit(group, [&, i] {
-      while (taken.exchange(true)) std::this_thread::sleep_for(5ms);
+      std::unique_lock lock(mutex);
+      while (taken) freed.wait_for(lock, 5ms);
+      taken = true;
+      lock.unlock();
       spin(i == 0 ? 500ms : 1ms);
+      lock.lock();
       taken = false;
+      freed.notify_one();
     });
   }
   CHECK(help(*group, false));

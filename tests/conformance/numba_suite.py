@@ -28,7 +28,11 @@ def name_the_layer() -> None:
     backends.TestParallelBackendBase.safe_backends = {LAYER}
     backends.TestInSubprocess.run_cmd = _run_here(backends.TestInSubprocess.run_cmd)
     # These make a test of every layer in a table of theirs and run it in a process that is told the layer.
-    for case in (backends.TestSpecificBackend, backends.TestThreadingLayerSelection, num_threads.TestNumThreadsBackends):
+    for case in (
+        backends.TestSpecificBackend,
+        backends.TestThreadingLayerSelection,
+        num_threads.TestNumThreadsBackends,
+    ):
         for name in [name for name in vars(case) if name.startswith("test_")]:
             delattr(case, name)
         case.backends = {LAYER: unittest.skipIf(False, "")}
