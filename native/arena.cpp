@@ -19,8 +19,9 @@ constexpr auto kReclaim = std::chrono::milliseconds(100);
 constexpr int kFanOut = 2;
 
 std::atomic<Arena*> the_arena{nullptr};
-std::mutex making;
 int configured = 0;
+// Not when the arena is made: a fork while another thread makes it must find it whole, too.
+[[maybe_unused]] const int watched = Lifecycle::watch();
 
 template <typename T>
 void erase(std::vector<T*>& list, T* item) noexcept {
@@ -30,13 +31,13 @@ void erase(std::vector<T*>& list, T* item) noexcept {
 }  // namespace
 
 ThreadHooks Arena::hooks;
+std::mutex Arena::making;
 
 Arena& Arena::instance() {
   if (Arena* arena = the_arena.load(std::memory_order_acquire)) return *arena;
   std::lock_guard making_lock(making);
   if (Arena* arena = the_arena.load(std::memory_order_acquire)) return *arena;
   auto* arena = new Arena(configured > 0 ? configured : read_cpu_limits().slots);
-  Lifecycle::watch(*arena);
   the_arena.store(arena, std::memory_order_release);
   return *arena;
 }

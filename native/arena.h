@@ -191,6 +191,8 @@ class Arena {
   std::atomic<int> open_tasks_{0};  // size of tasks_
   std::atomic<std::uint64_t> generation_{0};
 
+  static std::mutex making;  // held while the arena is made
+
   std::vector<Waiter*> waiters_;
   std::vector<Source*> tasks_;
   std::vector<Source*> regions_;

@@ -65,6 +65,35 @@ py::list libraries() {
   return list;
 }
 
+// The context in which the calling thread's task may use at most so many threads in BLAS and OpenMP calls.
+class WidthLimit {
+ public:
+  explicit WidthLimit(int count) : count_(count) {
+    if (count < 1) throw std::invalid_argument("a width must be at least 1, not " + std::to_string(count));
+  }
+  void enter() {
+    if (scope_) throw std::runtime_error("this WidthLimit is in use already; make one per block");
+    change(1);
+    scope_.emplace(this_thread(), count_);
+  }
+  void exit() {
+    if (!scope_) return;
+    scope_.reset();
+    change(-1);
+  }
+
+ private:
+  void change(int tasks) {
+    Arena& arena = Arena::instance();
+    Lock held = arena.lock();
+    arena.widths(held).limit(count_, tasks);
+    arena.adjust_widths(held);
+  }
+
+  const int count_;
+  std::optional<WidthScope> scope_;
+};
+
 void cap_widths(bool on) {
   Arena& arena = Arena::instance();
   Lock held = arena.lock();
@@ -106,6 +135,10 @@ void register_arena(py::module_& module) {
   });
   module.def("libraries", &libraries);
   module.def("cap_widths", &cap_widths, py::arg("on"));
+  py::class_<WidthLimit>(module, "WidthLimit")
+      .def(py::init<int>(), py::arg("count"))
+      .def("__enter__", &WidthLimit::enter)
+      .def("__exit__", [](WidthLimit& limit, const py::args&) { limit.exit(); });
   module.def("tbb_version", &Workers::version);
   module.def("holds_permit", [] { return this_thread().holds.load(std::memory_order_relaxed); });
   module.def("task_depth", [] { return this_thread().task_depth; });

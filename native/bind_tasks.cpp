@@ -24,10 +24,16 @@ class PyTask final : public Task {
   explicit PyTask(py::object callable) : callable_(std::move(callable)) {}
 
   void run() override {
-    PyObject* result = PyObject_CallNoArgs(callable_.ptr());
-    if (result == nullptr) PyErr_WriteUnraisable(callable_.ptr());
-    Py_XDECREF(result);
+    if (!call()) PyErr_WriteUnraisable(callable_.ptr());
     delete this;
+  }
+
+  /// For a thread whose caller can be told: false with the error set. Ctrl-C may come at the first instruction of the
+  /// callable, before it can catch anything.
+  bool run_raising() {
+    const bool done = call();
+    delete this;
+    return done;
   }
 
   void drop() noexcept override { delete this; }
@@ -35,6 +41,12 @@ class PyTask final : public Task {
   const py::object& callable() const noexcept { return callable_; }
 
  private:
+  bool call() const {
+    PyObject* result = PyObject_CallNoArgs(callable_.ptr());
+    Py_XDECREF(result);
+    return result != nullptr;
+  }
+
   py::object callable_;
 };
 
@@ -74,9 +86,10 @@ bool help(TaskGroup& group, const py::object& check, bool run, std::optional<dou
         if (Task* task = group.claim(self)) {
           {
             TaskScope scope(arena, self);
-            task->run();
+            if (!static_cast<PyTask*>(task)->run_raising()) error = std::make_exception_ptr(py::error_already_set());
           }
           group.ended(self);
+          if (error) break;
           continue;
         }
       }

@@ -11,23 +11,25 @@
 #include "workers.h"
 
 namespace composable {
-namespace {
 
-Arena* watched = nullptr;
+int Lifecycle::watch() noexcept { return pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child); }
 
-}  // namespace
-
-void Lifecycle::watch(Arena& arena) {
-  watched = &arena;
-  pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+void Lifecycle::before_fork() {
+  Arena::making.lock();
+  if (Arena* arena = Arena::existing()) arena->mutex_.lock();
 }
 
-void Lifecycle::before_fork() { watched->mutex_.lock(); }
-
-void Lifecycle::after_fork_in_parent() { watched->mutex_.unlock(); }
+void Lifecycle::after_fork_in_parent() {
+  if (Arena* arena = Arena::existing()) arena->mutex_.unlock();
+  Arena::making.unlock();
+}
 
 void Lifecycle::after_fork_in_child() {
-  Arena& arena = *watched;
+  if (Arena* arena = Arena::existing()) empty(*arena);
+  Arena::making.unlock();
+}
+
+void Lifecycle::empty(Arena& arena) {
   ThreadState& self = this_thread();
   self.tid = gettid();
   self.has_clock = pthread_getcpuclockid(pthread_self(), &self.cpu_clock) == 0;
@@ -44,6 +46,7 @@ void Lifecycle::after_fork_in_child() {
   arena.open_tasks_.store(0);
   arena.runners_ = 0;
   arena.load_ = 0;
+  arena.widths_.forget_limits();
   arena.widths_.govern(0);
   arena.arriving_ = 0;
   const int running = self.holds.load() ? 1 : 0;

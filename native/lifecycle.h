@@ -11,13 +11,14 @@ class Arena;
 
 class Lifecycle {
  public:
-  /// Registers the fork handlers for the process's arena. Called once.
-  static void watch(Arena& arena);
+  /// Registers the fork handlers. Called once, when the core is loaded.
+  static int watch() noexcept;
 
  private:
   static void before_fork();
   static void after_fork_in_parent();
   static void after_fork_in_child();
+  static void empty(Arena& arena);
 };
 
 }  // namespace composable

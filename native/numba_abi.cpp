@@ -118,7 +118,8 @@ void composable_parallel_for(void* fn, char** args, std::size_t* dims, std::size
   const std::size_t items = dims[0];
   if (items == 0) return;
   ThreadState& self = this_thread();
-  const std::uintptr_t chunk = self.kernel.chunk_size;
+  // Numba clears the chunk size before a parfor, whose divisions are the chunks.
+  const std::uintptr_t chunk = std::exchange(self.kernel.chunked, false) ? 1 : self.kernel.chunk_size;
   Call call{.kernel = reinterpret_cast<Kernel>(fn),
             .args = args,
             .dims = dims,
@@ -135,7 +136,7 @@ void composable_parallel_for(void* fn, char** args, std::size_t* dims, std::size
     shape.width = 1;
     call.own_ids = false;
   } else if (chunk > 0) {
-    shape.fixed = chunk;  // Numba clears it for parfors, whose divisions follow it already
+    shape.fixed = chunk;
   } else if (items >= 4096) {
     shape.first = std::min<std::size_t>(items / 1024, 256);  // elements of a ufunc, not divisions
   }
@@ -167,7 +168,9 @@ std::uintptr_t composable_get_parallel_chunksize() noexcept { return this_thread
 std::uintptr_t composable_get_sched_size(std::uintptr_t num_threads, std::uintptr_t num_dim, std::intptr_t* starts,
                                          std::intptr_t* ends) noexcept {
   const std::uint64_t size = space_size(num_dim, starts, ends);
-  if (const std::uintptr_t chunk = this_thread().kernel.chunk_size; chunk > 0) return divisions_for_chunk(size, chunk);
+  KernelState& kernel = this_thread().kernel;
+  kernel.chunked = kernel.chunk_size > 0;
+  if (kernel.chunked) return divisions_for_chunk(size, kernel.chunk_size);
   if (num_threads <= 1 || deterministic()) return std::max<std::uintptr_t>(num_threads, 1);
   const auto sharers = std::min<std::uint64_t>(num_threads, static_cast<std::uint64_t>(Arena::instance().slots()));
   return static_cast<std::uintptr_t>(std::clamp<std::uint64_t>(sharers * kOverDivide, 1, std::max<std::uint64_t>(size, 1)));

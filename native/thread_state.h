@@ -15,6 +15,7 @@ struct KernelState {
   std::intptr_t thread_id = 0;   // of the innermost running region, 0 outside
   std::intptr_t mask = 0;        // get_num_threads(); 0: never set on this thread
   std::uintptr_t chunk_size = 0; // set_parallel_chunksize(); 0: the layer decides
+  bool chunked = false;          // the divisions asked for last, for the next parfor, follow a chunk size
 };
 
 /// One per thread, alive as long as the thread. Only the owner touches it, but for `holds`, which the

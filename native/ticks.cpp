@@ -16,13 +16,13 @@ constexpr double kGuess = 2500.0;
 constexpr double kGuess = 1000.0;
 #endif
 
+const Epoch epoch;  // not made on first use: a fork in between would leave its guard locked in the child
 std::atomic<double> known{0.0};
 
 }  // namespace
 
 double ticks_per_us() noexcept {
   if (const double value = known.load(std::memory_order_relaxed); value > 0) return value;
-  static const Epoch epoch;
   const double passed =
       std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - epoch.time).count();
   if (passed < 1000.0) return kGuess;

@@ -15,6 +15,8 @@ constexpr double kChangeUs = 50'000;
 // Asking the loader costs several times a short task's whole overhead; so soon after a load few calls are made.
 constexpr double kLookAgainUs = 200;
 
+std::uint64_t bit(int width) noexcept { return width >= 0 && width < 64 ? std::uint64_t{1} << width : 0; }
+
 // A width of `share` or less for an OpenMP region of this thread: 1 or its one other size.
 int steady(ThreadState& self, int share) noexcept {
   if (share <= 1 || share == self.openmp_size) return share;
@@ -34,14 +36,15 @@ Widths::Governed& Widths::find(std::vector<Governed>& list, const Library& libra
                                   [&](const Governed& item) { return item.library == &library; });
   if (known != list.end()) return *known;
   const int own = library.get();
-  return list.emplace_back(Governed{&library, own, own});
+  return list.emplace_back(Governed{&library, own, own, 0});
 }
 
 void Widths::govern(int load) {
   if (load == 0) {
     if (!on_) return;
     for (const Governed& item : governed_) {
-      if (item.last != item.own && item.library->get() == item.last) item.library->set(item.own);
+      const int now = item.library->get();
+      if (now != item.own && (now == item.last || (item.ours & bit(now)) != 0)) item.library->set(item.own);
     }
     governed_.clear();
     on_ = false;
@@ -51,11 +54,19 @@ void Widths::govern(int load) {
   for (const Library* library : Libraries::instance().process_wide()) {
     Governed& item = find(governed_, *library);
     if (library->get() != item.last) continue;  // somebody else's, until put back
-    const int width = std::min(share(load), item.own);
+    int width = std::min(share(load), item.own);
+    if (!limits_.empty()) width = std::min(width, limits_.begin()->first);
     if (width == item.last) continue;
     library->set(width);
     item.last = width;
+    item.ours |= bit(width);
   }
+}
+
+void Widths::limit(int count, int change) {
+  int& tasks = limits_[count];
+  tasks += change;
+  if (tasks <= 0) limits_.erase(count);
 }
 
 void Widths::cap(bool on) {

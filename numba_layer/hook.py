@@ -8,6 +8,24 @@ Loaded by file, without the package around it, so nothing of ours may be importe
 """
 
 
+def execute(run, install_after, parallel):
+    """Import the module with ``run``; ``NUMBA_DYLD_WORKAROUND`` launches in the middle of that, before we are there."""
+    from os import environ
+
+    value = environ.get("NUMBA_DYLD_WORKAROUND", "0")
+    if not value.strip().isdigit() or int(value) == 0:
+        run(parallel)
+        install_after(parallel)
+        return
+    environ["NUMBA_DYLD_WORKAROUND"] = "0"
+    try:
+        run(parallel)
+    finally:
+        environ["NUMBA_DYLD_WORKAROUND"] = value
+    install_after(parallel)
+    parallel._launch_threads()
+
+
 def install(parallel):
     """Patch the imported module ``numba.np.ufunc.parallel``. Idempotent."""
     if hasattr(parallel, "_composable_threads_init"):

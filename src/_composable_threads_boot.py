@@ -20,6 +20,7 @@ HOOKS = {
 LOADS_LIBRARY = frozenset(["numpy.linalg", "scipy.linalg", "sklearn.utils._openmp_helpers", "sklearn"])
 
 active = False  # inside `composable_threads.activate()`
+codes = {}  # host module -> its hook
 hooks = {}  # host module -> its hook, once run
 failures = {}  # host module -> what went wrong in its hook; `composable_threads.info()` tells
 
@@ -48,10 +49,15 @@ def _hook_after(spec):
 
     def exec_module(module):
         del loader.exec_module
-        execute(module)
         if module.__name__ in HOOKS:
-            hook(module)
+            run = getattr(load(module.__name__), "execute", None)
+            if run is not None:
+                run(execute, hook, module)
+            else:
+                execute(module)
+                hook(module)
         else:
+            execute(module)
             sys.modules["composable_threads._native"].cap_widths(True)
 
     try:
@@ -60,26 +66,35 @@ def _hook_after(spec):
         pass
 
 
-def hook(module):
-    """Run the hook of a host module that has been imported. Doing it twice changes nothing."""
+def load(host):
+    """The hook of a host module, or None."""
     from importlib.util import module_from_spec, spec_from_file_location
     from os.path import abspath, dirname, join
 
-    if module.__name__ in hooks:
+    if host not in codes:
+        codes[host] = None
+        try:
+            file = join(dirname(abspath(__file__)), "composable_threads", HOOKS[host], "hook.py")
+            spec = spec_from_file_location("_composable_threads_" + HOOKS[host], file)
+            code = module_from_spec(spec)
+            spec.loader.exec_module(code)
+            codes[host] = code
+        except Exception as error:  # a half removed installation: the host's import must go on
+            failures[host] = f"{type(error).__name__}: {error}"
+    return codes[host]
+
+
+def hook(module):
+    """Run the hook of a host module that has been imported. Doing it twice changes nothing."""
+    code = load(module.__name__)
+    if code is None or module.__name__ in hooks:
         return
-    name = HOOKS[module.__name__]
     try:
-        file = join(dirname(abspath(__file__)), "composable_threads", name, "hook.py")
-        spec = spec_from_file_location("_composable_threads_" + name, file)
-        if spec is None or spec.loader is None:
-            return
-        code = module_from_spec(spec)
-        spec.loader.exec_module(code)
         code.install(module)
         hooks[module.__name__] = code
         if active:
             code.activate(module)
-    except Exception as error:  # a host we do not fit, or a half removed installation: its import must go on
+    except Exception as error:  # a host we do not fit: its import must go on
         failures[module.__name__] = f"{type(error).__name__}: {error}"
 
 
