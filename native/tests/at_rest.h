@@ -99,6 +99,7 @@ inline void check_in_child(const std::function<void()>& child) {
 #else
   std::fflush(stderr);
   const pid_t pid = fork();
+  if (!CHECK(pid >= 0)) return;
   if (pid == 0) {
     const int before = failed_checks.load();
     child();
