@@ -15,6 +15,8 @@ namespace composable {
 namespace {
 
 constexpr auto kLook = std::chrono::milliseconds(10);
+// A keeper without alerts for so long ends: a program that is done leaves no thread of it behind.
+constexpr auto kKeepIdle = std::chrono::milliseconds(100);
 // A clock that did not move over this many looks belongs to a blocked thread. CPython wakes a thread that waits for
 // the GIL every 5 ms, so one look would do; the second one guards against a late timer.
 constexpr int kStill = 2;
@@ -54,7 +56,13 @@ void Keeper::run() {
   pthread_setname_np(pthread_self(), "composable-keep");
   Lock held = arena_.lock();
   for (;;) {
-    while (!alert_) wakes_.wait(held);
+    const auto idle = Clock::now() + kKeepIdle;
+    while (!alert_ && wakes_.wait_until(held, idle) != std::cv_status::timeout) {
+    }
+    if (!alert_) {
+      started_ = false;  // the next alert starts another
+      return;
+    }
     held.unlock();
     std::this_thread::sleep_for(kLook);
     held.lock();

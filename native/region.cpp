@@ -79,6 +79,7 @@ void Region::call() {
 
 bool Region::shared_at_once() const noexcept {
   if (shape_.body_id == 0 || shape_.items < 2) return false;
+  if (shape_.fixed > 0) return true;  // who chooses a chunk size expects chunks to differ
   const Learned& entry = learned_of(shape_.body_id);
   if (entry.body_id.load(std::memory_order_relaxed) != shape_.body_id) return true;
   return static_cast<double>(entry.us_per_item.load(std::memory_order_relaxed)) * static_cast<double>(shape_.items) > kLargeUs;
@@ -158,10 +159,12 @@ void Region::share() {
   Lock held = arena_.lock();
   closing_ = true;
   arena_.close(held, *this);
+  if (active_.load(std::memory_order_relaxed) > 0) await_runners(held);
   arena_.add_load(held, -load);
   arena_.adjust_widths(held);
-  if (active_.load(std::memory_order_relaxed) == 0) return;
+}
 
+void Region::await_runners(Lock& held) {
   held.unlock();
   const std::uint64_t start = ticks();
   const auto limit = static_cast<std::uint64_t>(kSpinUs * ticks_per_us());

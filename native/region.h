@@ -50,6 +50,7 @@ class Region final : public Source {
   bool shared_at_once() const noexcept;
   void learn(double spent_us, std::size_t items) const noexcept;
   void share();
+  void await_runners(Lock& held);
   bool claim(std::size_t& begin, std::size_t& end) noexcept;
   void cancel() noexcept { cursor_.store(shape_.items, std::memory_order_relaxed); }
   int take_runner(Lock&) noexcept;
