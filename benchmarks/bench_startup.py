@@ -1,6 +1,6 @@
 """What does the hook that makes `composable` known cost at interpreter start?
 
-Base: the same interpreter with the hook. Peers: without it (COMPOSABLE_AUTOLOAD=0 skips its work, -S all of site).
+Base: a bare virtual environment with the hook. Peer: one without it.
 """
 
 from .harness import OURS, Case, Peer, Question

@@ -1,8 +1,9 @@
 """Makes the name ``composable`` known to Numba, Joblib and Dask when, and only when, they are imported.
 
-Run at interpreter start by ``composable_threads.pth`` (from Python 3.15 on by ``composable_threads.start``, PEP 829), so
-it imports nothing and does one thing: it puts a finder on ``sys.meta_path`` that waits for three module names. What is
-done to each host stands in that host's folder, in ``hook.py``; a hook loads neither this project's native module nor
+A finder on ``sys.meta_path`` waits for three module names. At interpreter start ``composable_threads.pth`` puts one there
+that is a single line, since importing even an empty module costs more than a millisecond then; it imports this module
+when a host is asked for. From Python 3.15 on ``composable_threads.start`` (PEP 829) calls `boot_from_site` instead. What
+is done to each host stands in that host's folder, in ``hook.py``; a hook loads neither this project's native module nor
 libtbb before ``composable`` is really selected, so that a program which does not select it sees no difference.
 
 ``COMPOSABLE_AUTOLOAD=0`` turns this off; ``import composable_threads`` then does the same.
@@ -32,7 +33,7 @@ class HostFinder:
         if name not in HOOKS and not (active and name in LOADS_LIBRARY):
             return None
         for finder in sys.meta_path:
-            if finder is self or not hasattr(finder, "find_spec"):
+            if finder is self or _is_from_site(finder) or not hasattr(finder, "find_spec"):
                 continue
             spec = finder.find_spec(name, path, target)
             if spec is not None:
@@ -119,11 +120,31 @@ def boot():
             hook(module)
 
 
-def boot_from_site():
-    """Entry of the ``.pth`` and ``.start`` files."""
+def _is_from_site(finder):
+    return getattr(finder, "__name__", "") == "ComposableSiteFinder"
+
+
+def find_from_site(name, path=None, target=None):
+    """What the ``.pth`` file's finder asks when a host is imported for the first time. Ours takes its place."""
+    if not _wanted():
+        return None
+    for place, finder in enumerate(sys.meta_path):
+        if _is_from_site(finder):
+            sys.meta_path[place] = HostFinder()
+            break
+    boot()
+    return HostFinder().find_spec(name, path, target)
+
+
+def _wanted():
     from os import environ
 
-    if environ.get("COMPOSABLE_AUTOLOAD", "1") != "0":
+    return environ.get("COMPOSABLE_AUTOLOAD", "1") != "0"
+
+
+def boot_from_site():
+    """Entry of the ``.start`` file, and of Numba's entry point where site did not run."""
+    if _wanted():
         boot()
 
 

@@ -117,7 +117,7 @@ def test_import_stays_light():
 def test_start_up_hook_loads_neither_the_package_nor_libtbb():
     code = """
 import sys
-assert "_composable_threads_boot" in sys.modules
+assert "_composable_threads_boot" not in sys.modules
 import joblib, dask.base, numba.np.ufunc.parallel
 assert "composable" in joblib.parallel.BACKENDS and "composable" in dask.base.named_schedulers
 assert not [name for name in sys.modules if name.startswith("composable_threads")]
@@ -132,6 +132,33 @@ def test_start_up_hook_imports_no_module_of_the_standard_library():
     with_hook = set(check_fresh(code).split())
     without = set(check_fresh(code, env={"COMPOSABLE_AUTOLOAD": "0"}).split())
     assert with_hook == without
+    assert not [name for name in with_hook if "composable" in name]
+
+
+def test_the_line_in_the_site_folder_waits_for_every_host():
+    # It cannot ask the module which names it waits for: not importing that is its purpose.
+    code = """
+import sys
+finder = next(finder for finder in sys.meta_path if getattr(finder, "__name__", "") == "ComposableSiteFinder")
+import _composable_threads_boot as boot
+asked = []
+boot.find_from_site = lambda name, *_: asked.append(name)
+for name in [*boot.HOOKS, "numpy", "numba"]:
+    assert finder.find_spec(name) is None
+assert asked == list(boot.HOOKS), asked
+assert not any(isinstance(finder, boot.HostFinder) for finder in sys.meta_path)
+"""
+    check_fresh(code)
+
+
+def test_one_finder_is_left_when_a_host_was_imported():
+    code = """
+import sys, joblib, dask.base, composable_threads
+import _composable_threads_boot as boot
+print([type(finder).__name__ for finder in sys.meta_path].count("HostFinder"), sorted(boot.hooks), boot.failures)
+print(any(getattr(finder, "__name__", "") == "ComposableSiteFinder" for finder in sys.meta_path))
+"""
+    assert check_fresh(code).splitlines() == ["1 ['dask.base', 'joblib.parallel'] {}", "False"]
 
 
 def test_autoload_can_be_turned_off():

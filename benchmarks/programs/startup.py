@@ -1,4 +1,7 @@
-"""Wall time of an interpreter that does nothing: ``startup.py with|without`` the start-up hook of this project."""
+"""Wall time of an interpreter that does nothing: ``startup.py with|without`` the start-up hook of this project.
+
+The interpreter is that of a bare virtual environment, so that nothing but the hook tells the two apart.
+"""
 
 from __future__ import annotations
 
@@ -8,24 +11,24 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import venv
 from pathlib import Path
 
 from measure import measure
 
 STARTS = 20
+HOOK = ("_composable_threads_boot.py", "composable_threads.pth", "composable_threads.start")
 
 
 def main(hook: str) -> None:
-    site = Path(sysconfig.get_path("purelib"))
-    names = ["_composable_threads_boot.py", "composable_threads.pth"]
     with tempfile.TemporaryDirectory() as folder:
-        for name in names:
-            shutil.copy(site / name, folder)
-        # -S leaves out this environment's site-packages; a site folder of our own then holds the hook or nothing.
-        code = f"import site; site.addsitedir({folder!r})" if hook == "with" else f"import site; site.addsitedir({folder + '/none'!r})"
-        command = [sys.executable, "-S", "-c", code]
-        env = dict(os.environ)
-        measure(lambda: [subprocess.run(command, check=True, env=env) for _ in range(STARTS)], scale=STARTS)
+        venv.create(folder, with_pip=False, symlinks=True)
+        scheme = {"base": folder, "platbase": folder}
+        if hook == "with":
+            for name in HOOK:
+                shutil.copy(Path(sysconfig.get_path("purelib")) / name, sysconfig.get_path("purelib", "posix_prefix", scheme))
+        command = [os.path.join(folder, "bin", "python"), "-c", "pass"]
+        measure(lambda: [subprocess.run(command, check=True) for _ in range(STARTS)], scale=STARTS)
 
 
 if __name__ == "__main__":
