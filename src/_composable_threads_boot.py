@@ -33,7 +33,7 @@ class HostFinder:
         if name not in HOOKS and not (active and name in LOADS_LIBRARY):
             return None
         for finder in sys.meta_path:
-            if finder is self or _is_from_site(finder) or not hasattr(finder, "find_spec"):
+            if isinstance(finder, HostFinder) or _is_from_site(finder) or not hasattr(finder, "find_spec"):
                 continue
             spec = finder.find_spec(name, path, target)
             if spec is not None:
