@@ -128,10 +128,12 @@ def find_from_site(name, path=None, target=None):
     """What the ``.pth`` file's finder asks when a host is imported for the first time. Ours takes its place."""
     if not _wanted():
         return None
-    for place, finder in enumerate(sys.meta_path):
-        if _is_from_site(finder):
-            sys.meta_path[place] = HostFinder()
-            break
+    # In a virtual environment site reads the folder twice. Those behind the one that asks are removed, so that the import
+    # which is under way skips no finder.
+    first, *others = [finder for finder in sys.meta_path if _is_from_site(finder)]
+    sys.meta_path[sys.meta_path.index(first)] = HostFinder()
+    for finder in others:
+        sys.meta_path.remove(finder)
     boot()
     return HostFinder().find_spec(name, path, target)
 
