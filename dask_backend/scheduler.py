@@ -1,24 +1,36 @@
-"""A Dask scheduler whose tasks run in the arena."""
+"""A Dask scheduler whose tasks run in the arena.
+
+The graph becomes integers once; the native module counts dependencies, keeps the stack of ready tasks and releases results.
+The order is Dask's, so its peak memory is. What needs Dask's own loop takes the exact path (``exact.py``).
+"""
 
 from __future__ import annotations
 
-import contextvars
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future
-from queue import Empty, Queue
-from threading import current_thread, main_thread
+from collections.abc import Mapping
 from typing import Any
 
 import dask
-from dask.local import get_async
+from dask import _task_spec as spec
+from dask.callbacks import Callback
+from dask.core import flatten
+from dask.local import nested_get
+from dask.order import order
 from dask.threaded import get as threaded_get
-from dask.threaded import pack_exception
 
 from .. import _native
-from .._blocking import awaiting
+from .exact import get_exactly
 
-# How often the main thread looks for Ctrl-C, in seconds.
-SIGNAL_LOOK = 0.05
+_NODE_TYPES = _native.NodeTypes(
+    graph_node=spec.GraphNode,
+    data_node=spec.DataNode,
+    task=spec.Task,
+    task_ref=spec.TaskRef,
+    alias=spec.Alias,
+    execute_subgraph=getattr(spec, "_execute_subgraph", None),
+)
+# Arguments, or settings of Dask's, that change what its loop does.
+_EXACT_ARGUMENTS = frozenset(["dumps", "get_id", "loads", "pack_exception", "raise_exception"])
+_SETTINGS = ("cache", "rerun_exceptions_locally", "chunksize")
 
 
 def get(
@@ -44,75 +56,38 @@ def get(
     pool : concurrent.futures.Executor or multiprocessing pool, optional
         Use this pool instead of the arena, as ``dask.threaded.get`` does.
     **kwargs
-        Passed on to ``dask.local.get_async``; unknown ones are ignored there.
+        As for ``dask.local.get_async``; unknown ones are ignored.
+
+    Raises
+    ------
+    ValueError
+        If a task depends on a key that is not there, or `num_workers` is below 1.
+    RuntimeError
+        If the graph has a cycle.
+    KeyError
+        If one of `keys` is not in the graph.
     """
     pool = pool or dask.config.get("pool", None)
     num_workers = num_workers or dask.config.get("num_workers", None)
     if pool is not None:
         return threaded_get(dsk, keys, cache=cache, num_workers=num_workers, pool=pool, **kwargs)
     num_workers = num_workers or _native.slots()
-    group = _native.TaskGroup(num_workers)
+    options = {"cache": cache, **kwargs}
+    if _needs_exact_path(options):
+        return get_exactly(dsk, keys, num_workers=num_workers, **options)
 
-    def submit(fn: Any, /, *args: Any) -> Future:
-        future = _Batch()
-        group.submit(_Task(future, contextvars.copy_context(), fn, args))
-        return future
-
-    try:
-        # This thread only hands out tasks and sleeps in between; if it is in a task itself, its permit serves others.
-        with awaiting():
-            return get_async(
-                submit,
-                num_workers,
-                dsk,
-                keys,
-                cache=cache,
-                get_id=_thread_id,
-                pack_exception=pack_exception,
-                **kwargs,
-            )
-    finally:
-        group.drop_queued()
+    if not isinstance(dsk, Mapping):
+        dsk = dsk.__dask_graph__()
+    dsk = spec.convert_legacy_graph(dsk)
+    wanted = set(flatten(keys)) if isinstance(keys, list) else {keys}
+    results = _native.Computation(_NODE_TYPES, dsk, order(dsk), wanted, num_workers).compute()
+    return nested_get(keys, results)
 
 
-def _thread_id() -> int | None:
-    return current_thread().ident
-
-
-class _Batch(Future):
-    """What Dask gets for tasks it submits. It asks for one thing: that the queue it waits at be told of the end."""
-
-    def add_done_callback(self, fn: Callable[[Future], Any]) -> None:
-        queue = getattr(fn, "__self__", None)
-        if type(queue) is Queue and current_thread() is main_thread():
-            queue.__class__ = _WatchfulQueue
-        super().add_done_callback(fn)
-
-
-class _WatchfulQueue(Queue):
-    # Python misses a signal that comes just before it goes to sleep on a lock, until something else wakes it.
-    def get(self, block: bool = True, timeout: float | None = None) -> Any:
-        while True:
-            try:
-                return super().get(timeout=SIGNAL_LOOK)
-            except Empty:
-                pass
-
-
-class _Task:
-    __slots__ = ("_args", "_context", "_fn", "_future")
-
-    def __init__(self, future: Future, context: contextvars.Context, fn: Any, args: tuple[Any, ...]):
-        self._future = future
-        self._context = context
-        self._fn = fn
-        self._args = args
-
-    def __call__(self) -> None:
-        future = self._future
-        try:
-            result = self._context.run(self._fn, *self._args)
-        except BaseException as error:
-            future.set_exception(error)
-        else:
-            future.set_result(result)
+def _needs_exact_path(options: Mapping[str, Any]) -> bool:
+    if Callback.active or options.get("callbacks") or not _EXACT_ARGUMENTS.isdisjoint(options):
+        return True
+    cache, rerun, chunksize = (
+        dask.config.get(name, None) if options.get(name) is None else options[name] for name in _SETTINGS
+    )
+    return cache is not None or bool(rerun) or chunksize not in (None, 0, 1)

@@ -3,6 +3,7 @@
 
 #include "gil.h"
 #include "numba_abi.h"
+#include "py_error.h"
 
 namespace py = pybind11;
 
@@ -20,38 +21,16 @@ bool pending() noexcept {
 #endif
 }
 
-PyObject* fetch() {
-#if PY_VERSION_HEX >= 0x030C0000
-  return PyErr_GetRaisedException();
-#else
-  PyObject *type, *value, *trace;
-  PyErr_Fetch(&type, &value, &trace);
-  PyErr_NormalizeException(&type, &value, &trace);
-  if (trace != nullptr) PyException_SetTraceback(value, trace);
-  Py_XDECREF(type);
-  Py_XDECREF(trace);
-  return value;
-#endif
-}
-
-void restore(PyObject* error) {
-#if PY_VERSION_HEX >= 0x030C0000
-  PyErr_SetRaisedException(error);
-#else
-  PyErr_Restore(Py_NewRef(reinterpret_cast<PyObject*>(Py_TYPE(error))), error, PyException_GetTraceback(error));
-#endif
-}
-
 void* take() noexcept {
   PyObject* error = nullptr;
-  with_gil([&] { error = fetch(); });
+  with_gil([&] { error = fetch_error(); });
   return error;
 }
 
 void give(void* error) noexcept {
   with_gil([&] {
     if (PyErr_Occurred() == nullptr) {
-      restore(static_cast<PyObject*>(error));
+      restore_error(static_cast<PyObject*>(error));
     } else {
       Py_DECREF(static_cast<PyObject*>(error));
     }

@@ -7,8 +7,8 @@
 
 #include <unistd.h>
 
+#include "bind_tasks.h"
 #include "gil.h"
-#include "tasks.h"
 
 namespace py = pybind11;
 
@@ -19,7 +19,7 @@ namespace {
 constexpr auto kSignalLook = std::chrono::milliseconds(20);
 constexpr auto kLongSleep = std::chrono::seconds(10);
 
-class PyTask final : public Task {
+class PyTask final : public PythonTask {
  public:
   explicit PyTask(py::object callable) : callable_(std::move(callable)) {}
 
@@ -28,9 +28,7 @@ class PyTask final : public Task {
     delete this;
   }
 
-  /// For a thread whose caller can be told: false with the error set. Ctrl-C may come at the first instruction of the
-  /// callable, before it can catch anything.
-  bool run_raising() {
+  bool run_raising() override {
     const bool done = call();
     delete this;
     return done;
@@ -65,10 +63,9 @@ void execute(TaskGroup& group, Task* first, ThreadState& self) {
   });
 }
 
-bool truth(const py::object& check) { return !check.is_none() && check().cast<bool>(); }
+}  // namespace
 
-// Returns true when the group is idle, false when `check` said to stop or the time was up.
-bool help(TaskGroup& group, const py::object& check, bool run, std::optional<double> timeout) {
+bool help_group(TaskGroup& group, const std::function<bool()>& stop, bool run, std::optional<double> timeout) {
   ThreadState& self = this_thread();
   Arena& arena = Arena::instance();
   HelpScope scope(arena, self);
@@ -81,12 +78,12 @@ bool help(TaskGroup& group, const py::object& check, bool run, std::optional<dou
   try {
     for (;;) {
       const std::uint64_t seen = group.finished();
-      if (truth(check) || Clock::now() >= limit) break;
+      if (stop() || Clock::now() >= limit) break;
       if (run) {
         if (Task* task = group.claim(self)) {
           {
             TaskScope scope(arena, self);
-            if (!static_cast<PyTask*>(task)->run_raising()) error = std::make_exception_ptr(py::error_already_set());
+            if (!static_cast<PythonTask*>(task)->run_raising()) error = std::make_exception_ptr(py::error_already_set());
           }
           group.ended(self);
           if (error) break;
@@ -118,6 +115,12 @@ bool help(TaskGroup& group, const py::object& check, bool run, std::optional<dou
   }
   if (error) std::rethrow_exception(error);
   return idle;
+}
+
+namespace {
+
+bool help(TaskGroup& group, const py::object& check, bool run, std::optional<double> timeout) {
+  return help_group(group, [&] { return !check.is_none() && check().cast<bool>(); }, run, timeout);
 }
 
 void drop_queued(TaskGroup& group, const py::object& each) {

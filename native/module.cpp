@@ -6,6 +6,7 @@ namespace py = pybind11;
 namespace composable {
 void register_arena(py::module_& module);
 void register_tasks(py::module_& module);
+void register_graph(py::module_& module);
 void register_numba(py::module_& module);
 }  // namespace composable
 
@@ -13,6 +14,7 @@ PYBIND11_MODULE(_native, module, py::mod_gil_not_used()) {
   module.doc() = "The arena, task groups, and the addresses of the Numba threading layer.";
   composable::register_arena(module);
   composable::register_tasks(module);
+  composable::register_graph(module);
   auto numba = module.def_submodule("numba", "Addresses for numba.np.ufunc.parallel");
   composable::register_numba(numba);
 }

@@ -41,12 +41,16 @@ bool TaskGroup::recount(Lock& held) noexcept {
   return true;
 }
 
-void TaskGroup::submit(Task* task) {
+void TaskGroup::submit(Task* task) { submit(task, 1, false); }
+
+void TaskGroup::submit(Task* task, std::size_t times, bool kept) {
+  if (times == 0) return;
   Lock held = arena_.lock();
   renew(held);
-  queued_.push_back(task);
+  queued_.insert(queued_.end(), times, task);
   if (recount(held)) arena_.adjust_widths(held);
   if (!alive_) alive_ = shared_from_this();
+  if (kept && times == 1) return;  // next() opens the group if this thread does not take it after all
   for (Waiter* waiter : watchers_) arena_.call(*waiter);
   if (wanted() > 0) arena_.open(held, *this);
   arena_.settle(held);
@@ -100,6 +104,7 @@ Task* TaskGroup::next(ThreadState& self) {
   if (self.parents_tasks >= self.task_depth) return nullptr;
   last = finish(held, self);
   if (!self.holds.load(std::memory_order_relaxed) || wanted() <= 0 || arena_.yields_to_other(held, *this)) {
+    arena_.settle(held);  // what was kept for this thread is for others now
     return nullptr;
   }
   self.share = arena_.adjust_widths(held);

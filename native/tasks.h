@@ -41,6 +41,9 @@ class TaskGroup final : public Source, public std::enable_shared_from_this<TaskG
   /// Owned by shared_ptr. At most `limit` of its tasks run at once; throws std::invalid_argument below 1.
   TaskGroup(Arena& arena, int limit);
   void submit(Task* task);
+  /// The same task so many times; each time is run, or dropped, once. With `kept` the calling thread, which runs a task of
+  /// this group, takes the next one itself: nobody is summoned for a single one.
+  void submit(Task* task, std::size_t times, bool kept);
   /// The next task for a worker that just ran one; null when it should look at the board again.
   Task* next(ThreadState& self);
 

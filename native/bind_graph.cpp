@@ -1,0 +1,235 @@
+// A Dask graph in the arena: Graph says which node is next, the arena which thread runs it, Python what it does.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <atomic>
+#include <memory>
+
+#include "bind_nodes.h"
+#include "bind_tasks.h"
+#include "gil.h"
+#include "graph.h"
+#include "py_error.h"
+
+namespace py = pybind11;
+
+namespace composable {
+namespace {
+
+// Everything of one computation. As a task it is queued once for every ready node; each time it runs the node that is next
+// then, so that the order is decided as late as possible. Its owner and every time in the queue hold a reference.
+class Computation final : public PythonTask {
+ public:
+  Computation(const NodeTypes& types, const py::dict& graph, const py::object& priorities, const py::iterable& wanted,
+              int limit);
+  Computation(const Computation&) = delete;
+
+  void retain(int times) noexcept { references_.fetch_add(times, std::memory_order_relaxed); }
+  void release() noexcept {
+    if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
+  }
+
+  void run() override {
+    run_next();
+    release();
+  }
+  bool run_raising() override {
+    run();
+    return true;  // what a node raises is the graph's, not its thread's
+  }
+  void drop() noexcept override { release(); }
+
+  /// Runs the graph and gives the wanted values by key. Raises the first error.
+  py::dict compute();
+
+ private:
+  ~Computation() = default;
+  void run_next();
+  PyObject* call(Graph::Node node) const;
+  void fail(PyObject* error);
+  void give_up();
+
+  std::atomic<int> references_{1};
+  const NodeTypes types_;
+  std::vector<py::object> keys_;
+  std::vector<NodePlan> plans_;      // of data and missing nodes: unused
+  std::vector<py::object> values_;   // null before it is known and after it was released
+  std::vector<Graph::Node> wanted_;
+  std::unique_ptr<Graph> graph_;
+  const std::shared_ptr<TaskGroup> group_;
+  py::object context_;
+  std::atomic<PyObject*> error_{nullptr};
+};
+
+Computation::Computation(const NodeTypes& types, const py::dict& graph, const py::object& priorities,
+                         const py::iterable& wanted, int limit)
+    : types_(types), group_(std::make_shared<TaskGroup>(Arena::instance(), limit)) {
+  const std::size_t count = graph.size();
+  keys_.reserve(count);
+  plans_.reserve(count);
+  std::vector<Graph::Kind> kinds;
+  kinds.reserve(count);
+  std::vector<std::int64_t> order;
+  order.reserve(count);
+  Graph::Lists dependencies;
+  py::dict nodes;
+  for (auto [key, node] : graph) {
+    nodes[key] = py::int_(keys_.size());
+    keys_.push_back(py::reinterpret_borrow<py::object>(key));
+  }
+  for (auto [key, node] : graph) {
+    plans_.emplace_back(types_, node);
+    order.push_back(py::object(priorities[key]).cast<std::int64_t>());
+    const bool data = py::isinstance(node, types_.data_node);
+    kinds.push_back(data ? Graph::Kind::data : Graph::Kind::task);
+    values_.push_back(data ? py::object(node.attr("value")) : py::object());
+    if (!data) {
+      for (py::handle needed : dependencies_of(node)) {
+        PyObject* place = PyDict_GetItemWithError(nodes.ptr(), needed.ptr());
+        if (place == nullptr && PyErr_Occurred() != nullptr) throw py::error_already_set();
+        if (place == nullptr) {  // beyond the graph: numbered behind it
+          const py::int_ more(nodes.size());
+          nodes[needed] = more;
+          keys_.push_back(py::reinterpret_borrow<py::object>(needed));
+          place = more.ptr();
+        }
+        dependencies.nodes.push_back(static_cast<Graph::Node>(PyLong_AsLong(place)));
+      }
+    }
+    dependencies.close();
+  }
+  while (kinds.size() < keys_.size()) {
+    order.push_back(static_cast<std::int64_t>(kinds.size()));
+    kinds.push_back(Graph::Kind::missing);
+    values_.emplace_back();
+    dependencies.close();
+  }
+  for (py::handle key : wanted) {
+    if (PyObject* place = PyDict_GetItemWithError(nodes.ptr(), key.ptr())) {
+      wanted_.push_back(static_cast<Graph::Node>(PyLong_AsLong(place)));
+    } else if (PyErr_Occurred() != nullptr) {
+      throw py::error_already_set();
+    }
+  }
+  graph_ = std::make_unique<Graph>(std::move(dependencies), std::move(kinds), order, wanted_);
+}
+
+PyObject* Computation::call(Graph::Node node) const {
+  const Graph::Lists& dependencies = graph_->dependencies();
+  Values values;
+  for (const Graph::Node* needed = dependencies.begin(node); needed != dependencies.end(node); ++needed) {
+    const auto at = static_cast<std::size_t>(*needed);
+    if (PyDict_SetItem(values.ptr(), keys_[at].ptr(), values_[at].ptr()) != 0) return nullptr;
+  }
+  // A copy for each task: what it changes is seen by nobody else.
+  const auto context = py::reinterpret_steal<py::object>(PyContext_Copy(context_.ptr()));
+  if (!context || PyContext_Enter(context.ptr()) != 0) return nullptr;
+  PyObject* result = plans_[static_cast<std::size_t>(node)].run(values);
+  if (result != nullptr) {
+    if (PyContext_Exit(context.ptr()) != 0) Py_CLEAR(result);
+  } else {
+    PyObject* error = fetch_error();
+    if (PyContext_Exit(context.ptr()) != 0) PyErr_Clear();
+    restore_error(error);
+  }
+  return result;
+}
+
+void Computation::run_next() {
+  const Graph::Node node = graph_->take();
+  if (node < 0) return;
+  PyObject* result = call(node);
+  if (result == nullptr) {
+    fail(fetch_error());
+    return;
+  }
+  values_[static_cast<std::size_t>(node)] = py::reinterpret_steal<py::object>(result);
+  std::vector<Graph::Node> released;
+  const int ready = graph_->finish(node, released);
+  // Outside every lock: destructors run code of the user's.
+  for (Graph::Node gone : released) values_[static_cast<std::size_t>(gone)] = py::object();
+  if (ready > 0) {
+    retain(ready);
+    group_->submit(this, static_cast<std::size_t>(ready), true);
+  }
+}
+
+// The first error stops the graph; nodes that run now end unseen.
+void Computation::fail(PyObject* error) {
+  PyObject* none = nullptr;
+  if (!error_.compare_exchange_strong(none, error, std::memory_order_acq_rel)) {
+    Py_DECREF(error);
+    return;
+  }
+  give_up();
+  group_->nudge();
+}
+
+void Computation::give_up() {
+  graph_->stop();
+  for (Task* task : group_->take_queued()) task->drop();
+}
+
+py::dict Computation::compute() {
+  if (const Graph::Node missing = graph_->missing(); missing >= 0) {
+    throw py::value_error("Missing dependency " + py::repr(keys_[static_cast<std::size_t>(missing)]).cast<std::string>());
+  }
+  if (!graph_->accessible()) throw py::value_error("Found no accessible jobs in dask");
+  context_ = py::reinterpret_steal<py::object>(PyContext_CopyCurrent());
+  if (const int ready = graph_->ready(); ready > 0) {
+    retain(ready);
+    group_->submit(this, static_cast<std::size_t>(ready), false);
+    try {
+      // A thread of the program sleeps, as under Dask's threads: Ctrl-C and errors reach it at once. One that is in a task
+      // runs nodes of this graph meanwhile.
+      help_group(*group_, [this] { return error_.load(std::memory_order_acquire) != nullptr; },
+                 this_thread().task_depth > 0, std::nullopt);
+    } catch (...) {
+      give_up();
+      throw;
+    }
+  }
+  if (PyObject* error = error_.exchange(nullptr, std::memory_order_acq_rel)) {
+    restore_error(error);
+    throw py::error_already_set();
+  }
+  if (!graph_->complete()) throw std::runtime_error("the process was forked while this graph was computed: its tasks stayed with the parent");
+  py::dict found;
+  for (Graph::Node node : wanted_) {
+    const auto at = static_cast<std::size_t>(node);
+    if (values_[at]) found[keys_[at]] = values_[at];
+  }
+  return found;
+}
+
+// What Python holds.
+class Owner {
+ public:
+  Owner(const NodeTypes& types, const py::dict& graph, const py::object& priorities, const py::iterable& wanted, int limit)
+      : computation_(new Computation(types, graph, priorities, wanted, limit)) {}
+  ~Owner() { computation_->release(); }
+  Owner(const Owner&) = delete;
+  Owner& operator=(const Owner&) = delete;
+  py::dict compute() { return computation_->compute(); }
+
+ private:
+  Computation* const computation_;
+};
+
+}  // namespace
+
+void register_graph(py::module_& module) {
+  py::class_<NodeTypes>(module, "NodeTypes")
+      .def(py::init([](py::object graph_node, py::object data_node, py::object task, py::object task_ref, py::object alias,
+                       py::object execute_subgraph) {
+             return NodeTypes{graph_node, data_node, task, task_ref, alias, execute_subgraph};
+           }),
+           py::kw_only(), py::arg("graph_node"), py::arg("data_node"), py::arg("task"), py::arg("task_ref"), py::arg("alias"),
+           py::arg("execute_subgraph"));
+  py::class_<Owner>(module, "Computation")
+      .def(py::init<const NodeTypes&, const py::dict&, const py::object&, const py::iterable&, int>(), py::arg("types"),
+           py::arg("graph"), py::arg("priorities"), py::arg("wanted"), py::arg("limit"))
+      .def("compute", &Owner::compute);
+}
+
+}  // namespace composable

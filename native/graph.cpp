@@ -1,0 +1,112 @@
+#include "graph.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace composable {
+
+Graph::Graph(Lists dependencies, std::vector<Kind> kinds, const std::vector<std::int64_t>& priorities,
+             const std::vector<Node>& wanted)
+    : dependencies_(std::move(dependencies)),
+      kinds_(std::move(kinds)),
+      needed_(kinds_.size(), false),
+      wanted_(kinds_.size(), false),
+      remaining_(kinds_.size(), 0),
+      users_(kinds_.size(), 0) {
+  find_needed(wanted);
+  const auto index = [](Node node) { return static_cast<std::size_t>(node); };
+
+  // Visited from the highest priority number down, so that every list of dependents comes out in that order.
+  std::vector<Node> falling(kinds_.size());
+  std::iota(falling.begin(), falling.end(), 0);
+  std::sort(falling.begin(), falling.end(), [&](Node a, Node b) { return priorities[index(a)] > priorities[index(b)]; });
+
+  for (Node node : falling) {
+    if (!needed_[index(node)] || kinds_[index(node)] != Kind::task) continue;
+    ++unfinished_;
+    for (const Node* dependency = dependencies_.begin(node); dependency != dependencies_.end(node); ++dependency) {
+      ++users_[index(*dependency)];
+      if (kinds_[index(*dependency)] == Kind::task) ++remaining_[index(node)];
+    }
+    if (remaining_[index(node)] == 0) ready_.push_back(node);
+  }
+  std::vector<std::int32_t> place(kinds_.size() + 1, 0);
+  std::partial_sum(users_.begin(), users_.end(), place.begin() + 1);
+  dependents_.offsets = place;
+  dependents_.nodes.resize(index(place.back()));
+  for (Node node : falling) {
+    if (!needed_[index(node)] || kinds_[index(node)] != Kind::task) continue;
+    for (const Node* dependency = dependencies_.begin(node); dependency != dependencies_.end(node); ++dependency) {
+      dependents_.nodes[index(place[index(*dependency)]++)] = node;
+    }
+  }
+}
+
+void Graph::find_needed(const std::vector<Node>& wanted) {
+  std::vector<Node> stack;
+  const auto need = [&](Node node) {
+    if (needed_[static_cast<std::size_t>(node)]) return;
+    needed_[static_cast<std::size_t>(node)] = true;
+    stack.push_back(node);
+  };
+  for (Node node : wanted) {
+    wanted_[static_cast<std::size_t>(node)] = true;
+    need(node);
+  }
+  while (!stack.empty()) {
+    const Node node = stack.back();
+    stack.pop_back();
+    for (const Node* dependency = dependencies_.begin(node); dependency != dependencies_.end(node); ++dependency) {
+      if (kinds_[static_cast<std::size_t>(*dependency)] == Kind::missing && missing_ < 0) missing_ = *dependency;
+      need(*dependency);
+    }
+  }
+}
+
+int Graph::ready() {
+  std::lock_guard lock(mutex_);
+  return static_cast<int>(ready_.size());
+}
+
+Graph::Node Graph::take() {
+  std::lock_guard lock(mutex_);
+  if (stopped_ || ready_.empty()) return -1;
+  const Node node = ready_.back();
+  ready_.pop_back();
+  return node;
+}
+
+int Graph::finish(Node node, std::vector<Node>& released) {
+  std::lock_guard lock(mutex_);
+  if (stopped_) return 0;
+  const std::size_t before = ready_.size();
+  for (const Node* dependent = dependents_.begin(node); dependent != dependents_.end(node); ++dependent) {
+    if (--remaining_[static_cast<std::size_t>(*dependent)] == 0) ready_.push_back(*dependent);
+  }
+  for (const Node* dependency = dependencies_.begin(node); dependency != dependencies_.end(node); ++dependency) {
+    const auto at = static_cast<std::size_t>(*dependency);
+    if (--users_[at] == 0 && !wanted_[at]) released.push_back(*dependency);
+  }
+  --unfinished_;
+  return static_cast<int>(ready_.size() - before);
+}
+
+bool Graph::stop() {
+  std::lock_guard lock(mutex_);
+  if (stopped_) return false;
+  stopped_ = true;
+  ready_.clear();
+  return true;
+}
+
+bool Graph::stopped() {
+  std::lock_guard lock(mutex_);
+  return stopped_;
+}
+
+bool Graph::complete() {
+  std::lock_guard lock(mutex_);
+  return unfinished_ == 0;
+}
+
+}  // namespace composable
