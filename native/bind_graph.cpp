@@ -2,14 +2,16 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <atomic>
 #include <memory>
+#include <string>
 
+#include "bind_error.h"
 #include "bind_nodes.h"
 #include "bind_tasks.h"
 #include "gil.h"
 #include "graph.h"
-#include "py_error.h"
 
 namespace py = pybind11;
 
@@ -48,6 +50,7 @@ class Computation final : public PythonTask {
   PyObject* call(Graph::Node node) const;
   void fail(PyObject* error);
   void give_up();
+  std::string tell_missing(Graph::Node missing) const;
 
   std::atomic<int> references_{1};
   const NodeTypes types_;
@@ -170,10 +173,20 @@ void Computation::give_up() {
   for (Task* task : group_->take_queued()) task->drop();
 }
 
-py::dict Computation::compute() {
-  if (const Graph::Node missing = graph_->missing(); missing >= 0) {
-    throw py::value_error("Missing dependency " + py::repr(keys_[static_cast<std::size_t>(missing)]).cast<std::string>());
+std::string Computation::tell_missing(Graph::Node missing) const {
+  py::set dependents;
+  const Graph::Lists& lists = graph_->dependencies();
+  for (Graph::Node node = 0; node < lists.size(); ++node) {
+    if (std::find(lists.begin(node), lists.end(node), missing) != lists.end(node)) {
+      dependents.add(keys_[static_cast<std::size_t>(node)]);
+    }
   }
+  const auto text = [](const py::object& object) { return py::str(object).cast<std::string>(); };
+  return "Missing dependency " + text(keys_[static_cast<std::size_t>(missing)]) + " for dependents " + text(dependents);
+}
+
+py::dict Computation::compute() {
+  if (const Graph::Node missing = graph_->missing(); missing >= 0) throw py::value_error(tell_missing(missing));
   if (!graph_->accessible()) throw py::value_error("Found no accessible jobs in dask");
   context_ = py::reinterpret_steal<py::object>(PyContext_CopyCurrent());
   if (const int ready = graph_->ready(); ready > 0) {
@@ -193,7 +206,9 @@ py::dict Computation::compute() {
     restore_error(error);
     throw py::error_already_set();
   }
-  if (!graph_->complete()) throw std::runtime_error("the process was forked while this graph was computed: its tasks stayed with the parent");
+  if (!graph_->complete()) {
+    throw std::runtime_error("the process was forked while this graph was computed: its tasks stayed with the parent");
+  }
   py::dict found;
   for (Graph::Node node : wanted_) {
     const auto at = static_cast<std::size_t>(node);

@@ -1,9 +1,9 @@
 // The addresses of the Numba ABI, and what happens to a Python error that a kernel raised on a worker.
 #include <pybind11/pybind11.h>
 
+#include "bind_error.h"
 #include "gil.h"
 #include "numba_abi.h"
-#include "py_error.h"
 
 namespace py = pybind11;
 

@@ -1,6 +1,6 @@
 """What the native module offers to this package; nothing here is public."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 class TaskGroup:
@@ -22,6 +22,40 @@ class TaskGroup:
     def queued(self) -> int: ...
     @property
     def active(self) -> int: ...
+
+class NodeTypes:
+    """Dask's classes, by which nodes of a graph are recognised."""
+
+    def __init__(
+        self,
+        *,
+        graph_node: type,
+        data_node: type,
+        task: type,
+        task_ref: type,
+        alias: type,
+        execute_subgraph: Callable[..., Any] | None,
+    ) -> None: ...
+
+class Computation:
+    """One computation of `wanted` keys of a graph of Dask's nodes; at most `limit` nodes run at once.
+
+    `priorities`: distinct numbers by key, low ones first.
+    """
+
+    def __init__(
+        self,
+        types: NodeTypes,
+        graph: dict[Any, Any],
+        priorities: Mapping[Any, int],
+        wanted: Iterable[Any],
+        limit: int,
+    ) -> None: ...
+    def compute(self) -> dict[Any, Any]:
+        """Run once; the wanted values by key, without keys that are not there. Raises the first error of a node.
+
+        Raises ValueError if something needed is missing.
+        """
 
 class TaskContext:
     """A block of the program's own thread that counts as a task."""
