@@ -3,9 +3,12 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include <sched.h>
+
 #include "keeper.h"
 #include "lifecycle.h"
 #include "spares.h"
+#include "ticks.h"
 #include "workers.h"
 
 namespace composable {
@@ -14,6 +17,13 @@ namespace {
 // How long a region's caller waits for a runner to step back before it runs as one more. Runners look at every
 // block, so this is reached only where a single block is longer, or blocked on something the caller holds.
 constexpr auto kReclaim = std::chrono::milliseconds(100);
+
+// How long a worker without work watches the board before it leaves: the time between two regions of a loop. Between looks it
+// gives its core to whoever else wants it (benchmarks/bench_region_sweep.py).
+constexpr double kLingerUs = 30;
+constexpr double kYieldUs = 1;
+
+constexpr int kSpinsForLock = 200;
 
 // One summons wakes up to this many; each of them summons on. Keeps the submitting thread's cost bounded.
 constexpr int kFanOut = 2;
@@ -61,6 +71,14 @@ Arena::Arena(int slots)
       workers_(std::make_unique<Workers>(*this, slots)),
       spares_(std::make_unique<Spares>(*this)),
       keeper_(std::make_unique<Keeper>(*this)) {}
+
+void Arena::relock(Lock& held) {
+  for (int i = 0; i < kSpinsForLock; ++i) {
+    if (held.try_lock()) return;
+    relax();
+  }
+  held.lock();
+}
 
 // --- permits ---------------------------------------------------------------------------------------------------
 
@@ -245,7 +263,7 @@ bool Arena::pressure() const noexcept {
 
 void Arena::summon(Lock& held) {
   const int free = slots_ - running_.load(std::memory_order_seq_cst);
-  const int needed = std::min(free, wanted(free)) - arriving_;
+  const int needed = std::min(free, wanted(free)) - arriving_ - lingering_.load(std::memory_order_relaxed);
   if (needed > 0) {
     const int coming = std::min(needed, kFanOut);
     const int from_pool = std::min(coming, workers_->idle());
@@ -298,11 +316,43 @@ void Arena::serve(ThreadState& self) {
   Lock held = lock();
   const auto born = generation();
   --arriving_;
-  while (Source* source = next_source(held, self)) {
-    source->work(held, self);
-    if (generation() != born) return;  // this thread forked: the child has its own accounts
+  bool leaves = slots_ == 1;  // the one core is the program's as soon as there is nothing to do
+  for (;;) {
+    bool worked = false;
+    while (Source* source = next_source(held, self)) {
+      source->work(held, self);
+      if (generation() != born) return;  // this thread forked: the child has its own accounts
+      worked = true;
+    }
+    drop_permit(held, self);
+    if (leaves && !worked) return;
+    const auto patience = static_cast<std::uint64_t>(kLingerUs * ticks_per_us());
+    leaves = slots_ == 1 || !linger(held, ticks() + patience);
   }
-  drop_permit(held, self);
+}
+
+// True if there is work; false when the time was up, and then the board must be looked at once more: what was opened
+// meanwhile counted on this thread.
+bool Arena::linger(Lock& held, std::uint64_t until) {
+  lingering_.fetch_add(1, std::memory_order_relaxed);
+  held.unlock();
+  const auto turn = static_cast<std::uint64_t>(kYieldUs * ticks_per_us());
+  std::uint64_t yield_at = ticks() + turn;
+  bool found = false;
+  for (;;) {
+    found = demand_.load(std::memory_order_relaxed) > 0 && running_.load(std::memory_order_relaxed) < slots_;
+    const std::uint64_t now = ticks();
+    if (found || now >= until) break;
+    if (now >= yield_at) {
+      sched_yield();
+      yield_at = ticks() + turn;
+    } else {
+      relax();
+    }
+  }
+  relock(held);
+  lingering_.fetch_sub(1, std::memory_order_relaxed);
+  return found;
 }
 
 void Arena::task_began(Lock&, ThreadState& self) {

@@ -13,6 +13,8 @@
 //   demand_    size of the three lists together; atomic, read after a permit was returned without the lock
 //   load_      tasks queued or running, and threads of shared regions: what BLAS and OpenMP widths follow (widths.h)
 //   arriving_  workers summoned that have not looked at the board yet
+//   lingering_ workers that found nothing and watch demand_ for some microseconds more before they leave; atomic, read
+//              by regions to judge what an offer costs
 //
 // Two facts keep "never idle while there is work" true without a lock in the fast path. Who adds to a list raises
 // demand_ and then reads running_; who returns a permit lowers running_ and then reads demand_ (both sequentially
@@ -98,7 +100,13 @@ class Arena {
   static ThreadHooks hooks;
 
   int slots() const noexcept { return slots_; }
-  Lock lock() { return Lock(mutex_); }
+  /// It is held for so short a time that spinning for it is worth more than a sleep.
+  Lock lock() {
+    Lock held(mutex_, std::defer_lock);
+    relock(held);
+    return held;
+  }
+  void relock(Lock& held);
 
   // --- permits
 
@@ -157,6 +165,8 @@ class Arena {
 
   /// Body of a summoned thread: takes work off the board until there is none for it.
   void serve(ThreadState& self);
+  /// Whether an offer is seen at once, without a wake-up.
+  bool has_lingering() const noexcept { return lingering_.load(std::memory_order_relaxed) > 0; }
 
   // --- looking in
 
@@ -181,6 +191,7 @@ class Arena {
   int wanted(int enough) const noexcept;
   bool pressure() const noexcept;
   void summon(Lock&);
+  bool linger(Lock&, std::uint64_t until);
 
   const int slots_;
   std::mutex mutex_;
@@ -201,6 +212,7 @@ class Arena {
   int load_ = 0;
   Widths widths_;
   int arriving_ = 0;
+  std::atomic<int> lingering_{0};
   Clock::time_point summoned_at_{};
   std::uint64_t summoned_ = 0;
   std::uint64_t replaced_ = 0;

@@ -49,6 +49,7 @@ void Lifecycle::empty(Arena& arena) {
   arena.widths_.forget_limits();
   arena.widths_.govern(0);
   arena.arriving_ = 0;
+  arena.lingering_.store(0);
   const int running = self.holds.load() ? 1 : 0;
   arena.running_.store(running);
   arena.peak_.store(running);

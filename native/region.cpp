@@ -9,12 +9,17 @@
 namespace composable {
 namespace {
 
-// benchmarks/bench_regions.py is the source of these five.
-constexpr double kMeasureUs = 3;      // alone for this long, whatever the region is
-constexpr double kWorthUs = 8;        // what must be left for an offer: about what a wake-up costs
-constexpr double kSmallestBlockUs = 2;
+// benchmarks/bench_regions.py and bench_region_sweep.py are the source of these. The second of a pair is for when a worker is
+// there already, lingering, so that an offer costs no wake-up.
+struct Cost {
+  double measure_us;         // alone for this long, whatever the region is
+  double worth_us;           // what must be left for an offer
+  double smallest_block_us;
+  double large_us;           // expected to take longer than this: offered before the first block
+};
+constexpr Cost kWakeUp{3, 8, 2, 50};
+constexpr Cost kLingering{0.7, 1.5, 0.5, 3};
 constexpr double kLargestBlockUs = 500;  // bounds the wait of a program thread that needs a runner's permit
-constexpr double kLargeUs = 50;       // expected to take longer than this: offered before the first block
 constexpr double kSpinUs = 20;        // the caller's wait for the last blocks before it sleeps
 
 // What regions of a body cost per item when they were last measured; a wrong or lost entry costs time, never an answer.
@@ -24,14 +29,10 @@ struct Learned {
 };
 Learned learned[512];
 
+const Cost& cost_of_offer(const Arena& arena) noexcept { return arena.has_lingering() ? kLingering : kWakeUp; }
+
 Learned& learned_of(std::uintptr_t body_id) noexcept {
   return learned[(body_id >> 4 ^ body_id >> 13) % std::size(learned)];
-}
-
-inline void pause() noexcept {
-#if defined(__x86_64__)
-  _mm_pause();
-#endif
 }
 
 }  // namespace
@@ -82,7 +83,8 @@ bool Region::shared_at_once() const noexcept {
   if (shape_.fixed > 0) return true;  // who chooses a chunk size expects chunks to differ
   const Learned& entry = learned_of(shape_.body_id);
   if (entry.body_id.load(std::memory_order_relaxed) != shape_.body_id) return true;
-  return static_cast<double>(entry.us_per_item.load(std::memory_order_relaxed)) * static_cast<double>(shape_.items) > kLargeUs;
+  return static_cast<double>(entry.us_per_item.load(std::memory_order_relaxed)) * static_cast<double>(shape_.items) >
+         cost_of_offer(arena_).large_us;
 }
 
 void Region::learn(double spent_us, std::size_t items) const noexcept {
@@ -96,6 +98,7 @@ void Region::learn(double spent_us, std::size_t items) const noexcept {
 bool Region::measure() {
   const std::uint64_t start = ticks();
   const double per_us = ticks_per_us();
+  const Cost& cost = cost_of_offer(arena_);
   std::size_t begin = 0;
   std::size_t block = shape_.fixed > 0 ? shape_.fixed : shape_.first;
   double spent = 0;
@@ -110,17 +113,17 @@ bool Region::measure() {
     if (begin == shape_.items) return false;
     spent = static_cast<double>(ticks() - start) / per_us;
     if (shape_.fixed == 0) block *= 2;
-  } while (spent < kMeasureUs);
+  } while (spent < cost.measure_us);
   learn(spent, begin);
   const double items_per_us = static_cast<double>(begin) / spent;
   if (shape_.fixed > 0) {
     smallest_ = largest_ = shape_.fixed;
   } else {
-    smallest_ = std::max<std::size_t>(1, static_cast<std::size_t>(items_per_us * kSmallestBlockUs));
+    smallest_ = std::max<std::size_t>(1, static_cast<std::size_t>(items_per_us * cost.smallest_block_us));
     largest_ = std::max<std::size_t>(smallest_, static_cast<std::size_t>(items_per_us * kLargestBlockUs));
   }
   sharers_ = std::min(shape_.width, arena_.slots());
-  return static_cast<double>(shape_.items - begin) > items_per_us * kWorthUs;
+  return static_cast<double>(shape_.items - begin) > items_per_us * cost.worth_us;
 }
 
 bool Region::claim(std::size_t& begin, std::size_t& end) noexcept {
@@ -168,8 +171,8 @@ void Region::await_runners(Lock& held) {
   held.unlock();
   const std::uint64_t start = ticks();
   const auto limit = static_cast<std::uint64_t>(kSpinUs * ticks_per_us());
-  while (active_.load(std::memory_order_acquire) > 0 && ticks() - start < limit) pause();
-  held.lock();
+  while (active_.load(std::memory_order_acquire) > 0 && ticks() - start < limit) relax();
+  arena_.relock(held);
   if (active_.load(std::memory_order_acquire) == 0) return;
 
   Waiter waiter(caller_);
@@ -208,7 +211,7 @@ void Region::work(Lock& held, ThreadState& self) noexcept {
     if (arena_.recalls_runners()) break;
   }
 
-  held.lock();
+  arena_.relock(held);
   if (arena_.generation() != born) return;
   arena_.runner_left(held);
   taken_[runner / 64] &= ~(std::uint64_t{1} << (runner % 64));

@@ -92,7 +92,7 @@ void TaskGroup::work(Lock& held, ThreadState& self) noexcept {
   arena_.settle(held);
   held.unlock();
   execute(*this, first, self);
-  held.lock();
+  arena_.relock(held);
   if (arena_.generation() != born) return;
   arena_.task_ended(held, self);
   arena_.adjust_widths(held);

@@ -18,6 +18,15 @@ inline std::uint64_t ticks() noexcept {
 }
 #endif
 
+/// Between two looks at a value that another core is about to change.
+inline void relax() noexcept {
+#if defined(__x86_64__)
+  _mm_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
 /// Ticks in a microsecond, from the time since the first call; a fair guess until some has passed.
 double ticks_per_us() noexcept;
 

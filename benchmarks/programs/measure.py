@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable
 
 
-def measure(run: Callable[[], object], rounds: int = 5, scale: int = 1) -> None:
+def measure(run: Callable[[], object], rounds: int = 5, scale: int | Callable[[], float] = 1) -> None:
     """Warm up, measure `rounds` calls of `run`, print the medians and end the process.
 
-    `scale`: how many units of work one call does; wall and CPU are given per unit. The process ends at once: how
-    long a peer needs to leave is another question.
+    `scale`: how many units of work one call does; wall and CPU are given per unit. Or a function that says after a call
+    how many seconds it counts. The process ends at once: how long a peer needs to leave is another question.
     """
     run()
     samples = []
@@ -22,10 +22,11 @@ def measure(run: Callable[[], object], rounds: int = 5, scale: int = 1) -> None:
         before, start = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
         run()
         wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF)
+        units = scale if isinstance(scale, int) else 1
         samples.append(
             {
-                "wall_s": wall / scale,
-                "cpu_s": (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / scale,
+                "wall_s": wall / units if isinstance(scale, int) else scale(),
+                "cpu_s": (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / units,
                 "switches": after.ru_nvcsw + after.ru_nivcsw - before.ru_nvcsw - before.ru_nivcsw,
                 "threads": len(os.listdir("/proc/self/task")),
             }
