@@ -7,6 +7,7 @@ peers of a case are taken in turn, so that noise of the machine meets all of the
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -31,15 +32,20 @@ class Peer:
     env: dict[str, str] = field(default_factory=dict)
     launcher: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()  # arguments after the case's own
+    needs: str | None = None  # a module without which it cannot run; then it is left out, and said so
+
+    def runs_here(self) -> bool:
+        return self.needs is None or importlib.util.find_spec(self.needs) is not None
 
 
 @dataclass(frozen=True)
 class Case:
-    """One program with its arguments."""
+    """One program with its arguments: those of the case, the peer's, then those that come `after`."""
 
     name: str
     program: str
     args: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,8 @@ class Question:
     peers: tuple[Peer, ...]
     timeout: float = 60.0  # seconds for one sample; a peer that needs more is reported as such
     baseline: str = OURS
+    serial: str | None = None  # the peer whose CPU time is the work itself; then efficiency is told
+    slots: int = 1  # P, for efficiency
 
 
 @dataclass
@@ -87,7 +95,7 @@ def take_sample(case: Case, peer: Peer, timeout: float) -> dict[str, Any] | None
     for name in WIDTHS:
         env.pop(name, None)
     env |= peer.env
-    command = [sys.executable, *peer.launcher, str(PROGRAMS / case.program), *case.args, *peer.extra]
+    command = [sys.executable, *peer.launcher, str(PROGRAMS / case.program), *case.args, *peer.extra, *case.after]
     process = subprocess.Popen(
         command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -113,7 +121,7 @@ def run(question: Question, rounds: int, progress: Any = None) -> list[Result]:
         of_case = [Result(case.name, peer.name) for peer in question.peers]
         for _ in range(rounds):
             for peer, result in zip(question.peers, of_case, strict=True):
-                if result.samples and result.samples[-1] is None:
+                if not peer.runs_here() or (result.samples and result.samples[-1] is None):
                     result.samples.append(None)
                 else:
                     result.samples.append(take_sample(case, peer, question.timeout))
@@ -135,6 +143,8 @@ def ratios(result: Result, ours: Result) -> list[float]:
 def table(question: Question, results: Sequence[Result]) -> str:
     """A text table: one row per case and peer."""
     header = ("case", "peer", "wall", "wall / ours (spread)", "CPU", "switches", "threads")
+    if question.serial is not None:
+        header += ("efficiency",)
     rows = [header]
     by_case: dict[str, list[Result]] = {}
     for result in results:
@@ -142,7 +152,11 @@ def table(question: Question, results: Sequence[Result]) -> str:
     for case, of_case in by_case.items():
         ours = next(result for result in of_case if result.peer == question.baseline)
         for result in of_case:
-            rows.append((case, result.peer, *_cells(result, ours, question)))
+            row = (case, result.peer, *_cells(result, ours, question))
+            if question.serial is not None:
+                serial = next(other for other in of_case if other.peer == question.serial)
+                row += (_efficiency(result, serial, question.slots),)
+            rows.append(row)
             case = ""
     widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -153,6 +167,9 @@ def table(question: Question, results: Sequence[Result]) -> str:
 def _cells(result: Result, ours: Result, question: Question) -> tuple[str, ...]:
     wall = result.median("wall_s")
     if wall is None:
+        peer = next(peer for peer in question.peers if peer.name == result.peer)
+        if not peer.runs_here():
+            return ("", f"needs {peer.needs}", "", "", "")
         return (f"> {question.timeout:.0f} s", "not finished", "", "", "")
     compared = ratios(result, ours)
     ratio = ""
@@ -165,6 +182,13 @@ def _cells(result: Result, ours: Result, question: Question) -> tuple[str, ...]:
         f"{result.median('switches'):,.0f}",
         f"{result.median('threads'):.0f}",
     )
+
+
+def _efficiency(result: Result, serial: Result, slots: int) -> str:
+    work, wall = serial.median("cpu_s"), result.median("wall_s")
+    if result is serial or work is None or wall is None:
+        return ""
+    return f"{work / (slots * wall):.2f}"
 
 
 def seconds(value: float | None) -> str:
