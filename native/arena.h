@@ -165,6 +165,7 @@ class Arena {
 
   /// Body of a summoned thread: takes work off the board until there is none for it.
   void serve(ThreadState& self);
+  bool has_free_permit() const noexcept { return running_.load(std::memory_order_relaxed) < slots_; }
   /// Whether an offer is seen at once, without a wake-up.
   bool has_lingering() const noexcept { return lingering_.load(std::memory_order_relaxed) > 0; }
 

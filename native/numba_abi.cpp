@@ -19,6 +19,8 @@ namespace {
 // Divisions per thread of a parfor with the default chunk size. Enough for a triangular loop to level out, few
 // enough that what Numba hoists into every division stays small (benchmarks/bench_regions.py).
 constexpr std::uint64_t kOverDivide = 16;
+// In a full arena: others may join only when a permit becomes free.
+constexpr std::uint64_t kOverDivideFull = 4;
 
 // Numba's arrays have few arguments; more than this go to the heap.
 constexpr std::size_t kInlineArgs = 32;
@@ -84,6 +86,12 @@ bool run_block(void* context, std::size_t begin, std::size_t end, int runner, Th
   return keep_error(call, self);
 }
 
+// A parfor's first argument is its schedule, of which each division is a row; nothing else moves from item to item.
+bool is_parfor(const Call& call) noexcept {
+  return call.arg_count > 0 && call.steps[0] > 0 && call.steps[0] % (2 * sizeof(std::intptr_t)) == 0 &&
+         std::all_of(call.steps + 1, call.steps + call.arg_count, [](std::size_t step) { return step == 0; });
+}
+
 // reduce, accumulate and reduceat of a ufunc carry a dependence from one item to the next: the output is the first
 // input, or follows it by one step (numba #1721). A parfor's first step is the size of a schedule row and its
 // other steps are 0, so it never looks like that.
@@ -131,7 +139,8 @@ void composable_parallel_for(void* fn, char** args, std::size_t* dims, std::size
             .own_ids = items <= static_cast<std::size_t>(std::max<std::intptr_t>(num_threads, 0))};
   Region::Shape shape{.items = items,
                       .width = static_cast<int>(std::max<std::intptr_t>(num_threads, 1)),
-                      .body_id = reinterpret_cast<std::uintptr_t>(fn)};
+                      .body_id = reinterpret_cast<std::uintptr_t>(fn),
+                      .divisions = is_parfor(call)};
   if (carries_dependence(call)) {
     shape.width = 1;
     call.own_ids = false;
@@ -172,8 +181,11 @@ std::uintptr_t composable_get_sched_size(std::uintptr_t num_threads, std::uintpt
   kernel.chunked = kernel.chunk_size > 0;
   if (kernel.chunked) return divisions_for_chunk(size, kernel.chunk_size);
   if (num_threads <= 1 || deterministic()) return std::max<std::uintptr_t>(num_threads, 1);
-  const auto sharers = std::min<std::uint64_t>(num_threads, static_cast<std::uint64_t>(Arena::instance().slots()));
-  return static_cast<std::uintptr_t>(std::clamp<std::uint64_t>(sharers * kOverDivide, 1, std::max<std::uint64_t>(size, 1)));
+  const Arena& arena = Arena::instance();
+  const bool alone = this_thread().holds.load(std::memory_order_relaxed) && !arena.has_free_permit();
+  const auto sharers = std::min<std::uint64_t>(num_threads, static_cast<std::uint64_t>(arena.slots()));
+  const std::uint64_t divisions = sharers * (alone ? kOverDivideFull : kOverDivide);
+  return static_cast<std::uintptr_t>(std::clamp<std::uint64_t>(divisions, 1, std::max<std::uint64_t>(size, 1)));
 }
 
 std::intptr_t* composable_allocate_sched(std::uintptr_t entries) noexcept {

@@ -19,13 +19,15 @@ struct Cost {
 };
 constexpr Cost kWakeUp{3, 8, 2, 50};
 constexpr Cost kLingering{0.7, 1.5, 0.5, 3};
+constexpr double kLongBlockUs = 200;  // a region of longer blocks is on the board even while no permit is free
 constexpr double kLargestBlockUs = 500;  // bounds the wait of a program thread that needs a runner's permit
 constexpr double kSpinUs = 20;        // the caller's wait for the last blocks before it sleeps
 
-// What regions of a body cost per item when they were last measured; a wrong or lost entry costs time, never an answer.
+// What regions of a body cost when they were last measured; a wrong or lost entry costs time, never an answer. Of a parfor
+// the whole: how many divisions it is cut into changes.
 struct Learned {
   std::atomic<std::uintptr_t> body_id{0};
-  std::atomic<float> us_per_item{0};
+  std::atomic<float> us{0};  // of one item, or of the region
 };
 Learned learned[512];
 
@@ -42,7 +44,7 @@ Region::Region(Arena& arena, ThreadState& caller, bool outermost, const Shape& s
       caller_(caller),
       outermost_(outermost),
       shape_{shape.items, std::min(shape.width, kMostRunners), std::max<std::size_t>(shape.first, 1), shape.fixed,
-             shape.body_id},
+             shape.body_id, shape.divisions},
       body_(body),
       context_(context) {}
 
@@ -78,19 +80,19 @@ void Region::call() {
   }
 }
 
-bool Region::shared_at_once() const noexcept {
+bool Region::shared_at_once() noexcept {
   if (shape_.body_id == 0 || shape_.items < 2) return false;
   if (shape_.fixed > 0) return true;  // who chooses a chunk size expects chunks to differ
   const Learned& entry = learned_of(shape_.body_id);
   if (entry.body_id.load(std::memory_order_relaxed) != shape_.body_id) return true;
-  return static_cast<double>(entry.us_per_item.load(std::memory_order_relaxed)) * static_cast<double>(shape_.items) >
-         cost_of_offer(arena_).large_us;
+  us_per_item_ = static_cast<double>(entry.us.load(std::memory_order_relaxed)) / learned_units();
+  return us_per_item_ * static_cast<double>(shape_.items) > cost_of_offer(arena_).large_us;
 }
 
 void Region::learn(double spent_us, std::size_t items) const noexcept {
   if (shape_.body_id == 0 || items == 0) return;
   Learned& entry = learned_of(shape_.body_id);
-  entry.us_per_item.store(static_cast<float>(spent_us / static_cast<double>(items)), std::memory_order_relaxed);
+  entry.us.store(static_cast<float>(spent_us / static_cast<double>(items) * learned_units()), std::memory_order_relaxed);
   entry.body_id.store(shape_.body_id, std::memory_order_relaxed);
 }
 
@@ -115,6 +117,7 @@ bool Region::measure() {
     if (shape_.fixed == 0) block *= 2;
   } while (spent < cost.measure_us);
   learn(spent, begin);
+  us_per_item_ = spent / static_cast<double>(begin);
   const double items_per_us = static_cast<double>(begin) / spent;
   if (shape_.fixed > 0) {
     smallest_ = largest_ = shape_.fixed;
@@ -126,45 +129,51 @@ bool Region::measure() {
   return static_cast<double>(shape_.items - begin) > items_per_us * cost.worth_us;
 }
 
+// Half of a fair share at a time: large blocks first, small ones to level the end.
+std::size_t Region::fair_share(std::size_t left) const noexcept { return left / (2 * static_cast<std::size_t>(sharers_)); }
+
 bool Region::claim(std::size_t& begin, std::size_t& end) noexcept {
   begin = cursor_.load(std::memory_order_relaxed);
   for (;;) {
     if (begin >= shape_.items) return false;
     const std::size_t left = shape_.items - begin;
-    // Half of a fair share at a time: large blocks first, small ones to level the end.
-    const std::size_t fair = left / (2 * static_cast<std::size_t>(sharers_));
-    const std::size_t size = shape_.fixed > 0 ? shape_.fixed : std::clamp(fair, smallest_, largest_);
+    const std::size_t size = shape_.fixed > 0 ? shape_.fixed : std::clamp(fair_share(left), smallest_, largest_);
     end = left > size ? begin + size : shape_.items;
     if (cursor_.compare_exchange_weak(begin, end, std::memory_order_relaxed)) return true;
   }
 }
 
+// In a full arena an offer is taken by nobody and costs the lock twice. So while no permit is free a region of short blocks
+// only looks whether one has become free, between its blocks.
 void Region::share() {
-  // The caller counts itself only where no task of its own does.
-  const int load = sharers_ - (caller_.task_depth > 0 ? 1 : 0);
-  std::uint64_t born;
-  look_for_libraries(caller_);  // kernels may call BLAS
-  {
-    Lock held = arena_.lock();
-    born = arena_.generation();
-    arena_.open(held, *this);
-    arena_.add_load(held, load);
-    arena_.adjust_widths(held);
-    arena_.settle(held);
-  }
+  const auto born = arena_.generation();
+  const double longest_us = us_per_item_ * static_cast<double>(std::min(largest_, fair_share(shape_.items)));
+  if (us_per_item_ < 0 || longest_us > kLongBlockUs || arena_.has_free_permit()) offer();
   std::size_t begin, end;
   while (claim(begin, end)) {
     if (!body_(context_, begin, end, 0, caller_)) cancel();
     done_here_ += end - begin;
+    if (load_ < 0 && arena_.has_free_permit()) offer();
   }
   done_ticks_ = ticks();
-  if (arena_.generation() != born) return;  // forked in a block: the runners stayed with the parent
+  if (load_ < 0 || arena_.generation() != born) return;  // forked in a block: the runners stayed with the parent
   Lock held = arena_.lock();
   closing_ = true;
   arena_.close(held, *this);
   if (active_.load(std::memory_order_relaxed) > 0) await_runners(held);
-  arena_.add_load(held, -load);
+  arena_.add_load(held, -load_);
   arena_.adjust_widths(held);
+}
+
+void Region::offer() {
+  // The caller counts itself only where no task of its own does.
+  load_ = sharers_ - (caller_.task_depth > 0 ? 1 : 0);
+  look_for_libraries(caller_);  // kernels may call BLAS
+  Lock held = arena_.lock();
+  arena_.open(held, *this);
+  arena_.add_load(held, load_);
+  arena_.adjust_widths(held);
+  arena_.settle(held);
 }
 
 void Region::await_runners(Lock& held) {

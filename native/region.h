@@ -32,7 +32,8 @@ class Region final : public Source {
     int width;              // at most this many threads; >= 1
     std::size_t first = 1;  // items in the first measured block
     std::size_t fixed = 0;  // every block has this many items; 0: the region decides
-    std::uintptr_t body_id = 0;  // regions of the same number cost about the same per item; 0: nothing is known
+    std::uintptr_t body_id = 0;  // regions of the same number cost about the same; 0: nothing is known
+    bool divisions = false;      // items are divisions of a loop: the same per region, not per item
   };
 
   /// Runs the whole loop; every item ran once at return (unless cancelled), with a full fence.
@@ -47,11 +48,14 @@ class Region final : public Source {
   Region(Arena& arena, ThreadState& caller, bool outermost, const Shape& shape, Body body, void* context);
   void call();
   bool measure();
-  bool shared_at_once() const noexcept;
+  bool shared_at_once() noexcept;
   void learn(double spent_us, std::size_t items) const noexcept;
   void share();
+  void offer();
   void await_runners(Lock& held);
   bool claim(std::size_t& begin, std::size_t& end) noexcept;
+  std::size_t fair_share(std::size_t left) const noexcept;
+  double learned_units() const noexcept { return shape_.divisions ? static_cast<double>(shape_.items) : 1; }
   void cancel() noexcept { cursor_.store(shape_.items, std::memory_order_relaxed); }
   int take_runner(Lock&) noexcept;
 
@@ -70,6 +74,8 @@ class Region final : public Source {
   std::size_t done_here_ = 0;  // items the caller ran while sharing
   std::uint64_t done_ticks_ = 0;  // when it had run the last of them
   int sharers_ = 1;
+  double us_per_item_ = -1;  // below 0: not known
+  int load_ = -1;            // what it adds to the arena's load; below 0: not offered yet
 
   // Under the lock (active_ is read without it by the spinning caller):
   std::atomic<int> active_{0};             // runners inside, the caller not counted
