@@ -17,7 +17,9 @@ namespace {
 template <typename Value>
 Value checked(long long number) {
   if constexpr (sizeof(Value) == 1) return static_cast<Value>(number != 0);
-  if (number < 0 || number > std::numeric_limits<Value>::max()) throw py::value_error("numbers of nodes must fit 31 bits");
+  if (number < 0 || number > std::numeric_limits<Value>::max()) {
+    throw py::value_error("numbers of nodes must fit 31 bits");
+  }
   return static_cast<Value>(number);
 }
 

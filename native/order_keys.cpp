@@ -18,9 +18,9 @@ std::uint64_t leading(std::string_view text) noexcept {
 }
 
 std::size_t common(std::string_view a, std::string_view b, std::size_t most) noexcept {
-  most = std::min({most, a.size(), b.size()});
-  return static_cast<std::size_t>(std::mismatch(a.begin(), a.begin() + static_cast<std::ptrdiff_t>(most), b.begin()).first -
-                                  a.begin());
+  a = a.substr(0, most);
+  const auto end = std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first;
+  return static_cast<std::size_t>(end - a.begin());
 }
 
 template <typename Number>

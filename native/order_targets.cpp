@@ -57,7 +57,8 @@ bool Targets::use_longest_path() {
 const ConnectedSets& Targets::leaves_of_roots() {
   if (!leaves_of_roots_) {
     const Links& links = graph_.dependents;
-    leaves_of_roots_ = std::make_unique<ConnectedSets>(links, depth_first(links, graph_.roots, graph_.size), graph_.size);
+    const std::vector<Node> order = depth_first(links, graph_.roots, graph_.size);
+    leaves_of_roots_ = std::make_unique<ConnectedSets>(links, order, graph_.size);
   }
   return *leaves_of_roots_;
 }

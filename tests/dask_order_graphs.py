@@ -121,7 +121,7 @@ def braid(rng: random.Random, size: int) -> Graph:
     return renamed(rng, rows)
 
 
-# Where it matters that Dask counts what is done already when it compares lengths of paths: one nested graph in some 200.
+# Where it matters that Dask counts what is done already when it compares lengths of paths: one nested graph in 200.
 TELLING = (477, 692, 806, 863, 892, 1082, 1138, 1356, 3132, 3712, 4192, 4297, 4573, 4703, 5034, 5470, 5993, 6079)
 
 

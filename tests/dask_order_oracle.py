@@ -67,7 +67,7 @@ class OrderedSet:
 
 
 class _Dependencies(Mapping):
-    """In the place of DependenciesMapping: a view of the graph, where what is deleted leaves the others' dependencies."""
+    """In the place of DependenciesMapping: a view of the graph; what is deleted leaves the others' dependencies."""
 
     def __init__(self, dsk: dict[Any, Any]) -> None:
         self._dsk = dsk

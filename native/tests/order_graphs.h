@@ -55,7 +55,7 @@ inline Rows chain(std::int32_t length) { return map_of(1, length); }
 /// Pairs summed until one is left.
 inline Rows tree(std::int32_t width) {
   Rows rows(static_cast<std::size_t>(width));
-  for (std::int32_t next = 0; next + 1 < static_cast<std::int32_t>(rows.size()); next += 2) rows.push_back({next, next + 1});
+  for (std::int32_t next = 0; next < 2 * (width - 1); next += 2) rows.push_back({next, next + 1});
   return rows;
 }
 

@@ -150,7 +150,8 @@ TEST(a_dependency_named_twice_counts_once) {
 TEST(random_graphs_are_ordered_from_roots_to_leaves) {
   std::mt19937 random(5);
   for (int i = 0; i < 300; ++i) {
-    check_valid(random_rows(random, 1 + static_cast<std::int32_t>(random() % 200), 1 + static_cast<std::int32_t>(random() % 60)));
+    const auto size = 1 + static_cast<std::int32_t>(random() % 200);
+    check_valid(random_rows(random, size, 1 + static_cast<std::int32_t>(random() % 60)));
   }
 }
 

@@ -27,7 +27,9 @@ std::vector<std::set<Node>> roots_of(const Graph& graph) {
   std::vector<std::set<Node>> roots(at(graph.size));
   for (const Node node : graph.postorder) {
     if (graph.dependencies[node].empty()) roots[at(node)].insert(node);
-    for (const Node dep : graph.dependencies[node]) roots[at(node)].insert(roots[at(dep)].begin(), roots[at(dep)].end());
+    for (const Node dep : graph.dependencies[node]) {
+      roots[at(node)].insert(roots[at(dep)].begin(), roots[at(dep)].end());
+    }
   }
   return roots;
 }
@@ -106,9 +108,10 @@ void check_degrees(const Rows& rows, std::size_t together, std::mt19937& random)
     std::vector<Node> touched;
     for (std::size_t i = 0; i < graph.leaves.size(); ++i) {
       const Node leaf = graph.leaves[i];
-      for (const Node root : lot) plain.leaves[i].degree -= plain.leaves[i].degree > 0 && roots[at(leaf)].contains(root);
-      if (!plain.leaves[i].touched && random() % 8 == 0) {
-        plain.leaves[i].touched = true;
+      PlainDegrees::Leaf& told = plain.leaves[i];
+      for (const Node root : lot) told.degree -= told.degree > 0 && roots[at(leaf)].contains(root);
+      if (!told.touched && random() % 8 == 0) {
+        told.touched = true;
         touched.push_back(leaf);
       }
     }
@@ -161,7 +164,9 @@ TEST(leaf_degrees_are_those_of_plain_counting) {
     check_degrees(two_layers(random, 1, 1, 1), together, random);
     check_degrees(map_of(33, 3), together, random);
     for (unsigned one_in : {1, 2, 5, 20, 60}) {
-      for (const std::int32_t leaves : {1, 2, 5, 64, 100, 300}) check_degrees(two_layers(random, 50, leaves, one_in), together, random);
+      for (const std::int32_t leaves : {1, 2, 5, 64, 100, 300}) {
+        check_degrees(two_layers(random, 50, leaves, one_in), together, random);
+      }
     }
     for (int i = 0; i < 40; ++i) check_degrees(random_rows(random, 120, 30), together, random);
   }
@@ -172,7 +177,8 @@ TEST(total_dependencies_keep_their_order_beyond_one_word) {
   const std::vector<std::uint64_t> totals = total_dependencies(made.graph);
   bool ascending = true;
   for (std::size_t i = 0; i + 3 < totals.size(); i += 3) {
-    ascending = ascending && totals[i] < totals[i + 1] && totals[i + 1] == totals[i + 2] && totals[i + 2] < totals[i + 3];
+    ascending = ascending && totals[i] < totals[i + 1] && totals[i + 1] == totals[i + 2];
+    ascending = ascending && totals[i + 2] < totals[i + 3];
   }
   CHECK(ascending);
 }
