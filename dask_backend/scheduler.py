@@ -80,8 +80,12 @@ def get(
         dsk = dsk.__dask_graph__()
     dsk = spec.convert_legacy_graph(dsk)
     wanted = set(flatten(keys)) if isinstance(keys, list) else {keys}
-    results = _native.Computation(_NODE_TYPES, dsk, order(dsk), wanted, num_workers).compute()
-    return nested_get(keys, results)
+    try:
+        computation = _native.Computation(_NODE_TYPES, dsk, wanted, num_workers)
+    except _native.CycleError:
+        order(dsk)  # Dask's tells which
+        raise
+    return nested_get(keys, computation.compute())
 
 
 def _needs_exact_path(options: Mapping[str, Any]) -> bool:

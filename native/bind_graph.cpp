@@ -9,6 +9,7 @@
 
 #include "bind_error.h"
 #include "bind_nodes.h"
+#include "bind_order.h"
 #include "bind_tasks.h"
 #include "gil.h"
 #include "graph.h"
@@ -22,8 +23,7 @@ namespace {
 // then, so that the order is decided as late as possible. Its owner and every time in the queue hold a reference.
 class Computation final : public PythonTask {
  public:
-  Computation(const NodeTypes& types, const py::dict& graph, const py::object& priorities, const py::iterable& wanted,
-              int limit);
+  Computation(const NodeTypes& types, const py::dict& graph, const py::iterable& wanted, int limit);
   Computation(const Computation&) = delete;
 
   void retain(int times) noexcept { references_.fetch_add(times, std::memory_order_relaxed); }
@@ -64,16 +64,15 @@ class Computation final : public PythonTask {
   std::atomic<PyObject*> error_{nullptr};
 };
 
-Computation::Computation(const NodeTypes& types, const py::dict& graph, const py::object& priorities,
-                         const py::iterable& wanted, int limit)
+Computation::Computation(const NodeTypes& types, const py::dict& graph, const py::iterable& wanted, int limit)
     : types_(types), group_(std::make_shared<TaskGroup>(Arena::instance(), limit)) {
   const std::size_t count = graph.size();
   keys_.reserve(count);
   plans_.reserve(count);
   std::vector<Graph::Kind> kinds;
   kinds.reserve(count);
-  std::vector<std::int64_t> order;
-  order.reserve(count);
+  std::vector<std::uint8_t> is_task;
+  is_task.reserve(count);
   Graph::Lists dependencies;
   py::dict nodes;
   for (auto [key, node] : graph) {
@@ -82,9 +81,9 @@ Computation::Computation(const NodeTypes& types, const py::dict& graph, const py
   }
   for (auto [key, node] : graph) {
     plans_.emplace_back(types_, node);
-    order.push_back(py::object(priorities[key]).cast<std::int64_t>());
     const bool data = py::isinstance(node, types_.data_node);
     kinds.push_back(data ? Graph::Kind::data : Graph::Kind::task);
+    is_task.push_back(data ? 0 : 1);
     values_.push_back(data ? py::object(node.attr("value")) : py::object());
     if (!data) {
       for (py::handle needed : dependencies_of(node)) {
@@ -101,8 +100,12 @@ Computation::Computation(const NodeTypes& types, const py::dict& graph, const py
     }
     dependencies.close();
   }
+  py::tuple keys(keys_.size());
+  for (std::size_t i = 0; i < keys_.size(); ++i) keys[i] = keys_[i];
+  KeyStrings texts(std::move(keys));
+  std::vector<std::int64_t> priorities = order({dependencies.offsets, dependencies.nodes, is_task}, texts);
   while (kinds.size() < keys_.size()) {
-    order.push_back(static_cast<std::int64_t>(kinds.size()));
+    priorities.push_back(static_cast<std::int64_t>(kinds.size()));
     kinds.push_back(Graph::Kind::missing);
     values_.emplace_back();
     dependencies.close();
@@ -114,7 +117,7 @@ Computation::Computation(const NodeTypes& types, const py::dict& graph, const py
       throw py::error_already_set();
     }
   }
-  graph_ = std::make_unique<Graph>(std::move(dependencies), std::move(kinds), order, wanted_);
+  graph_ = std::make_unique<Graph>(std::move(dependencies), std::move(kinds), priorities, wanted_);
 }
 
 PyObject* Computation::call(Graph::Node node) const {
@@ -220,8 +223,8 @@ py::dict Computation::compute() {
 // What Python holds.
 class Owner {
  public:
-  Owner(const NodeTypes& types, const py::dict& graph, const py::object& priorities, const py::iterable& wanted, int limit)
-      : computation_(new Computation(types, graph, priorities, wanted, limit)) {}
+  Owner(const NodeTypes& types, const py::dict& graph, const py::iterable& wanted, int limit)
+      : computation_(new Computation(types, graph, wanted, limit)) {}
   ~Owner() { computation_->release(); }
   Owner(const Owner&) = delete;
   Owner& operator=(const Owner&) = delete;
@@ -242,8 +245,8 @@ void register_graph(py::module_& module) {
            py::kw_only(), py::arg("graph_node"), py::arg("data_node"), py::arg("task"), py::arg("task_ref"), py::arg("alias"),
            py::arg("execute_subgraph"));
   py::class_<Owner>(module, "Computation")
-      .def(py::init<const NodeTypes&, const py::dict&, const py::object&, const py::iterable&, int>(), py::arg("types"),
-           py::arg("graph"), py::arg("priorities"), py::arg("wanted"), py::arg("limit"))
+      .def(py::init<const NodeTypes&, const py::dict&, const py::iterable&, int>(), py::arg("types"), py::arg("graph"),
+           py::arg("wanted"), py::arg("limit"))
       .def("compute", &Owner::compute);
 }
 

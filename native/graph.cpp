@@ -19,7 +19,8 @@ Graph::Graph(Lists dependencies, std::vector<Kind> kinds, const std::vector<std:
   // Visited from the highest priority number down, so that every list of dependents comes out in that order.
   std::vector<Node> falling(kinds_.size());
   std::iota(falling.begin(), falling.end(), 0);
-  std::sort(falling.begin(), falling.end(), [&](Node a, Node b) { return priorities[index(a)] > priorities[index(b)]; });
+  std::stable_sort(falling.begin(), falling.end(),
+                   [&](Node a, Node b) { return priorities[index(a)] > priorities[index(b)]; });
 
   for (Node node : falling) {
     if (!needed_[index(node)] || kinds_[index(node)] != Kind::task) continue;

@@ -39,7 +39,7 @@ class Graph {
     missing,  // somebody depends on it, nobody has it
   };
 
-  /// `dependencies` and `kinds` name every node; `priorities` are distinct, low ones run first. Only what `wanted` needs is
+  /// `dependencies` and `kinds` name every node; Low `priorities` run first. Only what `wanted` needs is
   /// run. See missing() and accessible() for graphs that cannot run.
   Graph(Lists dependencies, std::vector<Kind> kinds, const std::vector<std::int64_t>& priorities,
         const std::vector<Node>& wanted);

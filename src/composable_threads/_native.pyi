@@ -1,7 +1,11 @@
 """What the native module offers to this package; nothing here is public."""
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from array import array
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any, TypeAlias
+
+# A contiguous buffer of one dimension (array.array, bytes, bytearray, memoryview), or any sequence.
+_Integers: TypeAlias = array[int] | bytes | bytearray | memoryview | Sequence[int]
 
 class TaskGroup:
     """The tasks of one call, executor or graph, in order of submission; at most `limit` at once."""
@@ -40,14 +44,13 @@ class NodeTypes:
 class Computation:
     """One computation of `wanted` keys of a graph of Dask's nodes; at most `limit` nodes run at once.
 
-    `priorities`: distinct numbers by key, low ones first.
+    Raises CycleError if the graph has a cycle.
     """
 
     def __init__(
         self,
         types: NodeTypes,
         graph: dict[Any, Any],
-        priorities: Mapping[Any, int],
         wanted: Iterable[Any],
         limit: int,
     ) -> None: ...
@@ -69,6 +72,23 @@ class WidthLimit:
     def __init__(self, count: int) -> None: ...
     def __enter__(self) -> None: ...
     def __exit__(self, *args: object) -> None: ...
+
+class CycleError(RuntimeError):
+    """The graph given to order() has a cycle; dask.core.getcycle tells which."""
+
+def order(
+    offsets: _Integers,
+    targets: _Integers,
+    is_task: _Integers,
+    keys: Sequence[Hashable] | Callable[[int], str],
+) -> list[int]:
+    """Dask's static order of nodes 0..n-1: the priority of each, lowest first. native/order.h has the contract.
+
+    Node i depends on targets[offsets[i]:offsets[i + 1]]; numbers from n on are external keys. `is_task` is true where
+    dask.core.istask is. `keys` has the key of every node and external key, or is called with a number and returns
+    str(key): for few nodes, each once at most. Raises CycleError; ValueError and TypeError for a malformed graph, and
+    what `keys` raises.
+    """
 
 def libraries() -> list[dict[str, Any]]: ...
 def cap_widths(on: bool) -> None: ...

@@ -1,0 +1,37 @@
+// str(key) of Python objects as the ordering asks for it; for other bindings that call order() on a graph of their own.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <deque>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "order.h"
+
+namespace composable {
+
+/// Needs the GIL throughout. Python's errors come out of order() as pybind11::error_already_set.
+class KeyStrings final : public KeyTexts {
+ public:
+  /// The keys by node, then the external ones; kept alive.
+  explicit KeyStrings(pybind11::tuple keys) : keys_(std::move(keys)) {}
+  /// Calls `string(node)` for each text.
+  explicit KeyStrings(pybind11::function string) : string_(std::move(string)) {}
+
+  std::string_view text(std::int32_t node) override;
+
+ private:
+  std::string_view utf8(pybind11::object string);
+  bool format(PyObject* key, std::string& text);
+  bool plain(PyObject* string);
+
+  pybind11::tuple keys_;
+  pybind11::function string_;
+  PyObject* plain_ = nullptr;  // a string that needs no escapes: the name of the collection, in key after key
+  std::vector<pybind11::object> strings_;
+  std::deque<std::string> texts_;
+};
+
+}  // namespace composable

@@ -1,0 +1,136 @@
+#include "order_keys.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "order_sets.h"
+
+namespace composable::ordering {
+namespace {
+
+// The first eight bytes as one number in the order of the text.
+std::uint64_t leading(std::string_view text) noexcept {
+  unsigned char bytes[8] = {};
+  std::memcpy(bytes, text.data(), std::min<std::size_t>(text.size(), 8));
+  std::uint64_t number = 0;
+  for (unsigned char byte : bytes) number = number << 8 | byte;
+  return number;
+}
+
+std::size_t common(std::string_view a, std::string_view b, std::size_t most) noexcept {
+  a = a.substr(0, most);
+  const auto end = std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first;
+  return static_cast<std::size_t>(end - a.begin());
+}
+
+template <typename Number>
+int three_way(Number a, Number b) noexcept {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
+}  // namespace
+
+SortKeys::SortKeys(const Graph& graph, KeyTexts& texts)
+    : graph_(graph), source_(texts), weights_(at(graph.size)), texts_(at(graph.size)) {
+  const std::vector<std::uint64_t> totals = total_dependencies(graph);
+  for (Node node : graph.postorder) {
+    const auto deps = graph.dependencies[node];
+    std::int32_t most = deps.empty() ? static_cast<std::int32_t>(graph.dependents.size(node)) : 0;
+    for (Node dep : deps) most = std::max(most, weights_[at(dep)].most_dependents);
+    weights_[at(node)] = {totals[at(node)], static_cast<std::int32_t>(deps.size()), 0, most};
+  }
+}
+
+bool SortKeys::less(Node a, Node b) {
+  if (const int order = compare_weights(a, b); order != 0) return order < 0;
+  if (a == b) return false;
+  if (const int order = text(a).compare(text(b)); order != 0) return order < 0;
+  return a < b;
+}
+
+void SortKeys::sort(std::vector<Node>& nodes) {
+  if (nodes.size() < 2) return;
+  if (nodes.size() == 2) {
+    if (less(nodes[1], nodes[0])) std::swap(nodes[0], nodes[1]);
+    return;
+  }
+  const auto lighter = [this](Node a, Node b) { return compare_weights(a, b) < 0; };
+  if (!std::is_sorted(nodes.begin(), nodes.end(), lighter)) std::sort(nodes.begin(), nodes.end(), lighter);
+  for (auto begin = nodes.begin(); begin != nodes.end();) {
+    const auto end = std::find_if(begin + 1, nodes.end(), [&](Node node) { return lighter(*begin, node); });
+    sort_by_text({begin, end});
+    begin = end;
+  }
+}
+
+Node SortKeys::largest(std::span<const Node> nodes) {
+  Node largest = nodes[0];
+  for (Node node : nodes.subspan(1)) {
+    if (less(largest, node)) largest = node;
+  }
+  return largest;
+}
+
+std::int32_t SortKeys::roots(Node node) {
+  if (!roots_counted_) count_roots();
+  return weights_[at(node)].roots;
+}
+
+int SortKeys::compare_weights(Node a, Node b) {
+  const Weight& x = weights_[at(a)];
+  const Weight& y = weights_[at(b)];
+  if (x.total != y.total) return three_way(x.total, y.total);
+  if (x.dependencies != y.dependencies) return three_way(x.dependencies, y.dependencies);
+  if (x.dependencies > 0 && !roots_counted_) count_roots();
+  if (x.roots != y.roots) return three_way(x.roots, y.roots);
+  return three_way(y.most_dependents, x.most_dependents);
+}
+
+std::string_view SortKeys::text(Node node) {
+  std::string_view& text = texts_[at(node)];
+  if (text.data() == nullptr) {
+    text = source_.text(node);
+    if (text.data() == nullptr) text = "";
+  }
+  return text;
+}
+
+// Keys of one collection have most of their text in common: it is skipped once, and most of what follows fits into one
+// number.
+void SortKeys::sort_by_text(std::span<Node> nodes) {
+  if (nodes.size() < 2) return;
+  struct Entry {
+    std::uint64_t leading;
+    std::string_view rest;
+    Node node;
+  };
+  std::vector<Entry> entries;
+  entries.reserve(nodes.size());
+  const std::string_view first = text(nodes[0]);
+  std::size_t skipped = first.size();
+  for (Node node : nodes) {
+    const std::string_view whole = text(node);
+    skipped = common(first, whole, skipped);
+    entries.push_back({0, whole, node});
+  }
+  for (Entry& entry : entries) {
+    entry.rest.remove_prefix(skipped);
+    entry.leading = leading(entry.rest);
+  }
+  std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
+    if (a.leading != b.leading) return a.leading < b.leading;
+    if (const int order = a.rest.compare(b.rest); order != 0) return order < 0;
+    return a.node < b.node;
+  });
+  for (std::size_t i = 0; i < entries.size(); ++i) nodes[i] = entries[i].node;
+}
+
+void SortKeys::count_roots() {
+  const ConnectedSets sets(graph_.dependencies, graph_.postorder, graph_.size);
+  for (Node node : graph_.postorder) {
+    if (graph_.dependencies.size(node) > 0) weights_[at(node)].roots = sets.count(node);
+  }
+  roots_counted_ = true;
+}
+
+}  // namespace composable::ordering
