@@ -14,6 +14,7 @@ HOOKS = {
     "numba.np.ufunc.parallel": "numba_layer",
     "joblib.parallel": "joblib_backend",
     "dask.base": "dask_backend",
+    "threadpoolctl": "user_limits",
 }
 
 # Modules that bring a library whose width ``activate()`` bounds.

@@ -1,0 +1,49 @@
+"""What the tests of BLAS and OpenMP widths share: the start of their programs, and running them."""
+
+from __future__ import annotations
+
+from fresh import check_fresh
+
+# `widths()`: by kind of library as threadpoolctl, not we, sees them in the calling thread. `together()`: as many tasks that
+# are all queued before the first one runs, and that look while all of them run. `until()`: patience with an event.
+WIDTHS = """
+import numpy, scipy.linalg, sklearn.cluster, threading, time
+from threadpoolctl import ThreadpoolController, threadpool_info, threadpool_limits
+import composable_threads as ct
+from composable_threads import _native
+
+def widths():
+    found = {}
+    for row in threadpool_info():
+        found.setdefault(row["internal_api"], set()).add(row["num_threads"])
+    return {kind: sorted(values) for kind, values in sorted(found.items())}
+
+def blas(where):
+    controller = next(row for row in ThreadpoolController().lib_controllers if where + ".libs" in row.filepath)
+    return controller.filepath, controller.get_num_threads
+
+NUMPY, numpy_width = blas("numpy")
+SCIPY, scipy_width = blas("scipy")
+
+def together(count, body):
+    start, out = threading.Barrier(min(count, _native.slots())), []
+    def task():
+        if count <= _native.slots():
+            start.wait()
+        out.append(body())
+    with ct.Executor(max(count, 1)) as executor:
+        for future in [executor.submit(task) for _ in range(count)]:
+            future.result()
+    return out
+
+def until(holds):
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+"""
+
+
+def run(code: str, slots: int, **env: str) -> str:
+    """Output of a fresh process that begins with ``WIDTHS`` and an arena of so many slots."""
+    return check_fresh(WIDTHS + f"_native.configure({slots})\n" + code, env=env)
