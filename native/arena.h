@@ -139,6 +139,8 @@ class Arena {
   void add_load(Lock&, int tasks) noexcept { load_ += tasks; }
   /// Sets process-wide widths for the load as it is; returns the width of one task.
   int adjust_widths(Lock&);
+  /// That width as it was last. No lock needed.
+  int share() const noexcept { return share_.load(std::memory_order_relaxed); }
   Widths& widths(Lock&) noexcept { return widths_; }
 
   // --- the board
@@ -199,6 +201,7 @@ class Arena {
   std::vector<ThreadState*> in_tasks_;
   int runners_ = 0;
   int load_ = 0;
+  std::atomic<int> share_{1};
   Widths widths_;
   int arriving_ = 0;
   Clock::time_point summoned_at_{};

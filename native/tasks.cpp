@@ -203,12 +203,14 @@ void TaskGroup::set_limit(int limit) {
 
 TaskScope::TaskScope(Arena& arena, ThreadState& self) : kernel_(self), width_(self, look_again(arena, self)) {}
 
-// A library may have been loaded since the last task began.
+// A library may have been loaded since the last task began; and more tasks queued since this one was taken off its queue,
+// while its thread waited for the GIL.
 int TaskScope::look_again(Arena& arena, ThreadState& self) {
   if (look_for_libraries(self)) {
     Lock held = arena.lock();
-    self.share = arena.adjust_widths(held);
+    arena.adjust_widths(held);
   }
+  self.share = arena.share();
   return self.share;
 }
 

@@ -199,3 +199,20 @@ def first(alone):
 print(two(first), widths())
 """
     assert run(TWO + code, 2).strip() == "(1, 2) {'openblas': [2], 'openmp': [2]}"
+
+
+def test_limit_in_a_task_is_gone_afterwards_and_those_around_tasks_survive_them():
+    code = """
+def limited():
+    with threadpool_limits(1):
+        inside = widths()
+    return inside, widths()
+print(*together(1, limited)[0], widths())
+with threadpool_limits(1):
+    together(3, widths)
+    print(widths())
+together(3, widths)
+print(widths())
+"""
+    narrow, wide = "{'openblas': [1], 'openmp': [1]}", "{'openblas': [2], 'openmp': [2]}"
+    assert run(code, 2).splitlines() == [f"{narrow} {wide} {wide}", narrow, wide]

@@ -2,41 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-from pathlib import Path
-
 import pytest
-from fresh import check_fresh
-
-# Prints widths by library kind as threadpoolctl, not we, sees them in the calling thread.
-WIDTHS = """
-import numpy, scipy.linalg, sklearn.cluster, threading
-from threadpoolctl import threadpool_info, threadpool_limits
-import composable_threads as ct
-from composable_threads import _native
-def widths():
-    found = {}
-    for row in threadpool_info():
-        found.setdefault(row["internal_api"], set()).add(row["num_threads"])
-    return {kind: sorted(values) for kind, values in sorted(found.items())}
-def together(count, body):
-    # `count` tasks that are all queued before the first one runs and look at the widths while all of them run
-    start, out = threading.Barrier(min(count, _native.slots())), []
-    def task():
-        if count <= _native.slots():
-            start.wait()
-        out.append(body())
-    with ct.Executor(max(count, 1)) as executor:
-        for future in [executor.submit(task) for _ in range(count)]:
-            future.result()
-    return out
-"""
-
-
-def run(code: str, slots: int, **env: str) -> str:
-    return check_fresh(WIDTHS + f"_native.configure({slots})\n" + code, env=env)
-
+from width_programs import run
 
 @pytest.mark.parametrize("slots", [1, 2])
 def test_width_is_one_in_a_full_arena(slots):
@@ -108,18 +75,6 @@ print(widths())
     assert run(code, 2).split("\n")[:2] == ["{'openblas': [1], 'openmp': [1]}", "{'openblas': [2], 'openmp': [2]}"]
 
 
-def test_a_limit_inside_a_task_wins_for_its_extent():
-    code = """
-def limited():
-    with threadpool_limits(1):
-        inside = widths()
-    return inside, widths()
-print(together(1, limited)[0], widths())
-"""
-    all_of_it = "{'openblas': [2], 'openmp': [2]}"
-    assert run(code, 2).strip() == f"({{'openblas': [1], 'openmp': [1]}}, {all_of_it}) {all_of_it}"
-
-
 def test_task_context_counts_and_restores():
     code = """
 print(ct.info()["running"])
@@ -177,49 +132,3 @@ print(fork())
     assert run(code, 2).strip() == "0"
 
 
-@pytest.fixture(scope="module")
-def believe_in_32_cpus(tmp_path_factory):
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip("no C compiler for the shim")
-    source = Path(__file__).parents[1] / "benchmarks" / "programs" / "fakecpu.c"
-    library = tmp_path_factory.mktemp("shim") / "fakecpu.so"
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
-    return {"LD_PRELOAD": str(library), "FAKE_NCPU": "32", "COMPOSABLE_NUM_THREADS": "2"}
-
-
-def test_activation_keeps_libraries_that_see_too_many_cpus_at_p(believe_in_32_cpus):
-    code = """
-import composable_threads as ct
-active = ct.activate()
-import numpy, scipy.linalg, sklearn.cluster
-def widths():
-    return sorted({library["width"] for library in ct.info()["libraries"]})
-print(widths())
-active.deactivate()
-print(widths())
-"""
-    assert check_fresh(code, env=believe_in_32_cpus).splitlines() == ["[2]", "[32]"]
-
-
-def test_information_names_every_library_and_its_width():
-    code = """
-kinds = {(row["kind"], row["scope"], row["width"]) for row in ct.info()["libraries"]}
-print(sorted(kinds))
-"""
-    assert run(code, 2).strip() == "[('openblas', 'process', 2), ('openmp', 'thread', 2)]"
-
-
-def test_activation_sets_spin_limits_only_where_the_user_did_not():
-    code = """
-import ctypes, os, composable_threads as ct
-getenv = ctypes.CDLL(None).getenv  # as the libraries read it
-getenv.restype = ctypes.c_char_p
-names = [b"OPENBLAS_THREAD_TIMEOUT", b"KMP_BLOCKTIME", b"GOMP_SPINCOUNT"]
-before = dict(os.environ)
-with ct.activate():
-    print(*map(getenv, names), dict(os.environ) == before)
-print(*map(getenv, names))
-"""
-    out = check_fresh(code, env={"KMP_BLOCKTIME": "200", "OMP_WAIT_POLICY": "active"})
-    assert out.splitlines() == ["b'4' b'200' None True", "None b'200' None"]
