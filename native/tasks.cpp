@@ -100,6 +100,7 @@ Task* TaskGroup::next(ThreadState& self) {
   if (self.parents_tasks >= self.task_depth) return nullptr;
   last = finish(held, self);
   if (!self.holds.load(std::memory_order_relaxed) || wanted() <= 0 || arena_.yields_to_other(held, *this)) {
+    arena_.adjust_widths(held);  // before the GIL is let go: who awaits the result must find widths put back
     return nullptr;
   }
   self.share = arena_.adjust_widths(held);

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fresh import check_fresh
 
 # `widths()`: by kind of library as threadpoolctl, not we, sees them in the calling thread. `together()`: as many tasks that
-# are all queued before the first one runs, and that look while all of them run. `until()`: patience with an event.
+# are all queued before the first one looks, and that all run while one looks if the arena holds them. `until()`: patience with an event.
 WIDTHS = """
 import numpy, scipy.linalg, sklearn.cluster, threading, time
 from threadpoolctl import ThreadpoolController, threadpool_info, threadpool_limits
@@ -26,13 +26,16 @@ NUMPY, numpy_width = blas("numpy")
 SCIPY, scipy_width = blas("scipy")
 
 def together(count, body):
-    start, out = threading.Barrier(min(count, _native.slots())), []
+    queued, meet, out = threading.Event(), threading.Barrier(min(count, _native.slots())), []
     def task():
-        if count <= _native.slots():
-            start.wait()
+        queued.wait()
+        if count <= _native.slots(): meet.wait()
         out.append(body())
+        if count <= _native.slots(): meet.wait()
     with ct.Executor(max(count, 1)) as executor:
-        for future in [executor.submit(task) for _ in range(count)]:
+        futures = [executor.submit(task) for _ in range(count)]
+        queued.set()
+        for future in futures:
             future.result()
     return out
 
