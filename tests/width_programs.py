@@ -5,7 +5,7 @@ from __future__ import annotations
 from fresh import check_fresh
 
 # `widths()`: by kind of library as threadpoolctl, not we, sees them in the calling thread. `together()`: as many tasks that
-# are all queued before the first one looks, and that all run while one looks if the arena holds them. `until()`: patience with an event.
+# are all queued before the first one begins, and that all run while one looks if the arena holds them. `until()`: patience with an event.
 WIDTHS = """
 import numpy, scipy.linalg, sklearn.cluster, threading, time
 from threadpoolctl import ThreadpoolController, threadpool_info, threadpool_limits
@@ -26,16 +26,18 @@ NUMPY, numpy_width = blas("numpy")
 SCIPY, scipy_width = blas("scipy")
 
 def together(count, body):
-    queued, meet, out = threading.Event(), threading.Barrier(min(count, _native.slots())), []
+    slots, go, out = _native.slots(), threading.Event(), []
+    meet = threading.Barrier(min(count, slots))
     def task():
-        queued.wait()
-        if count <= _native.slots(): meet.wait()
+        if count <= slots: meet.wait()
         out.append(body())
-        if count <= _native.slots(): meet.wait()
-    with ct.Executor(max(count, 1)) as executor:
+        if count <= slots: meet.wait()
+    with ct.Executor(slots) as executor:
+        # Widths of OpenMP are those of a task's start: until all are queued, others hold the places.
+        gates = [executor.submit(go.wait) for _ in range(slots if count > 1 else 0)]
         futures = [executor.submit(task) for _ in range(count)]
-        queued.set()
-        for future in futures:
+        go.set()
+        for future in gates + futures:
             future.result()
     return out
 
