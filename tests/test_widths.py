@@ -90,6 +90,22 @@ print(seen)
     assert run(code, 2).strip() == "[[2], [2], [2], [1]]"
 
 
+def test_tasks_count_that_are_queued_while_the_first_one_waits_for_the_gil():
+    code = """
+import ctypes, sys
+sys.setswitchinterval(30)  # the submitter keeps the GIL until it waits
+library = ctypes.CDLL(next(row["filepath"] for row in threadpool_info() if row["user_api"] == "openmp"))
+seen = set()
+for turn in range(20):
+    with ct.Executor(2) as executor:
+        first, *others = [executor.submit(library.omp_get_max_threads) for _ in range(4)]
+        time.sleep(0)
+        seen.add(first.result())
+print(seen)
+"""
+    assert run(code, 2).strip() == "{1}"
+
+
 def test_widths_are_put_back_after_tasks_that_end_badly():
     code = """
 before = widths()
