@@ -98,8 +98,10 @@ library = ctypes.CDLL(next(row["filepath"] for row in threadpool_info() if row["
 seen = set()
 for turn in range(20):
     with ct.Executor(2) as executor:
-        first, *others = [executor.submit(library.omp_get_max_threads) for _ in range(4)]
-        time.sleep(0)
+        first = executor.submit(library.omp_get_max_threads)
+        taken = time.monotonic() + 0.005
+        while time.monotonic() < taken: pass
+        others = [executor.submit(int) for _ in range(3)]
         seen.add(first.result())
 print(seen)
 """
