@@ -101,8 +101,10 @@ for turn in range(20):
         first = executor.submit(library.omp_get_max_threads)
         taken = time.monotonic() + 0.005
         while time.monotonic() < taken: pass
-        others = [executor.submit(int) for _ in range(3)]
+        held = threading.Event()
+        other = executor.submit(held.wait)
         seen.add(first.result())
+        held.set()
 print(seen)
 """
     assert run(code, 2).strip() == "{1}"
