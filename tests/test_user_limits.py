@@ -186,6 +186,28 @@ print(numpy_width())
     assert run(code, 2).splitlines() == ["1", "2", "1", "2"]
 
 
+def test_limit_of_a_thread_of_the_program_survives_its_tasks():
+    code = """
+import joblib
+out = []
+def body():
+    with threadpool_limits(1):
+        with ct.task():
+            out.append(widths())
+        out.extend(joblib.Parallel(2, backend="composable")(joblib.delayed(widths)() for _ in range(3)))
+        out.append(widths())
+    out.append(widths())
+thread = threading.Thread(target=body)
+thread.start()
+thread.join()
+narrow = {"openblas": [1], "openmp": [1]}
+# OpenMP's width is a thread's own, so workers do not know of this thread's limit.
+print(out[0] == out[4] == narrow, all(seen["openblas"] == [1] for seen in out[:5]), out[5], widths())
+"""
+    wide = "{'openblas': [2], 'openmp': [2]}"
+    assert run(code, 2).strip() == f"True True {wide} {wide}"
+
+
 def test_limit_in_a_task_that_raises():
     code = """
 def first(alone):

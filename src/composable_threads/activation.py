@@ -192,8 +192,11 @@ def _patch_thread_pool(pool: Any) -> None:
 
 
 def _patch_thread(thread: Any) -> None:
-    # The first thing that a thread does. `run` is its subclasses', and a frame of ours in it would show in tracebacks.
-    stock = thread._set_ident
+    # The first thing that a thread does, in Python 3.10 to 3.13. `run` is its subclasses', and a frame of ours in it would
+    # show in tracebacks.
+    stock = getattr(thread, "_set_ident", None)
+    if stock is None:
+        return
 
     def _set_ident(self: Any) -> None:
         stock(self)
