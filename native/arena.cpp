@@ -212,7 +212,9 @@ int Arena::adjust_widths(Lock&) {
   int load = load_;
   for (const ThreadState* thread : in_tasks_) load -= thread->holds.load(std::memory_order_relaxed) ? 0 : 1;
   widths_.govern(load_ > 0 ? std::max(load, 1) : 0);
-  return widths_.share(load);
+  const int share = widths_.share(load);
+  share_.store(share, std::memory_order_relaxed);
+  return share;
 }
 
 // --- the board -------------------------------------------------------------------------------------------------

@@ -147,6 +147,8 @@ class Arena {
   void add_load(Lock&, int tasks) noexcept { load_ += tasks; }
   /// Sets process-wide widths for the load as it is; returns the width of one task.
   int adjust_widths(Lock&);
+  /// That width as it was last. No lock needed.
+  int share() const noexcept { return share_.load(std::memory_order_relaxed); }
   Widths& widths(Lock&) noexcept { return widths_; }
 
   // --- the board
@@ -211,6 +213,7 @@ class Arena {
   std::vector<ThreadState*> in_tasks_;
   int runners_ = 0;
   int load_ = 0;
+  std::atomic<int> share_{1};
   Widths widths_;
   int arriving_ = 0;
   std::atomic<int> lingering_{0};

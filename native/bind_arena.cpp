@@ -40,66 +40,6 @@ py::dict counts() {
   return dict;
 }
 
-py::list libraries() {
-  Libraries& found = Libraries::instance();
-  found.refresh();
-  py::list list;
-  const auto add = [&](const Library& library) {
-    py::dict row;
-    row["kind"] = library.kind;
-    row["path"] = library.path;
-    row["scope"] = library.scope == Scope::process ? "process" : "thread";
-    row["width"] = library.get != nullptr ? py::cast(library.get()) : py::none();
-    list.append(row);
-  };
-  for (const Library* library : found.process_wide()) add(*library);
-  for (const Library* library : found.per_thread()) add(*library);
-  for (const UnknownLibrary& library : found.unknown()) {
-    py::dict row;
-    row["kind"] = library.kind;
-    row["path"] = library.path;
-    row["scope"] = "unknown";
-    row["width"] = py::none();
-    list.append(row);
-  }
-  return list;
-}
-
-// The context in which the calling thread's task may use at most so many threads in BLAS and OpenMP calls.
-class WidthLimit {
- public:
-  explicit WidthLimit(int count) : count_(count) {
-    if (count < 1) throw std::invalid_argument("a width must be at least 1, not " + std::to_string(count));
-  }
-  void enter() {
-    if (scope_) throw std::runtime_error("this WidthLimit is in use already; make one per block");
-    change(1);
-    scope_.emplace(this_thread(), count_);
-  }
-  void exit() {
-    if (!scope_) return;
-    scope_.reset();
-    change(-1);
-  }
-
- private:
-  void change(int tasks) {
-    Arena& arena = Arena::instance();
-    Lock held = arena.lock();
-    arena.widths(held).limit(count_, tasks);
-    arena.adjust_widths(held);
-  }
-
-  const int count_;
-  std::optional<WidthScope> scope_;
-};
-
-void cap_widths(bool on) {
-  Arena& arena = Arena::instance();
-  Lock held = arena.lock();
-  arena.widths(held).cap(on);
-}
-
 // While a task waits for something outside the arena its permit serves others.
 bool block_begin() {
   Arena* arena = Arena::existing();
@@ -133,12 +73,6 @@ void register_arena(py::module_& module) {
   module.def("reset_peak", [] {
     if (Arena* arena = Arena::existing()) arena->reset_peak();
   });
-  module.def("libraries", &libraries);
-  module.def("cap_widths", &cap_widths, py::arg("on"));
-  py::class_<WidthLimit>(module, "WidthLimit")
-      .def(py::init<int>(), py::arg("count"))
-      .def("__enter__", &WidthLimit::enter)
-      .def("__exit__", [](WidthLimit& limit, const py::args&) { limit.exit(); });
   module.def("tbb_version", &Workers::version);
   module.def("holds_permit", [] { return this_thread().holds.load(std::memory_order_relaxed); });
   module.def("task_depth", [] { return this_thread().task_depth; });

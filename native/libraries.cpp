@@ -2,8 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <cstring>
-#include <set>
+#include <memory>
 
 #include <dlfcn.h>
 #include <link.h>
@@ -14,29 +15,54 @@ namespace {
 struct Row {
   const char* kind;
   Scope scope;
-  std::array<const char*, 4> file_names;  // parts of a file name
+  std::array<const char*, 4> file_names;  // how a file name begins
   std::array<const char*, 6> setters;     // the first one that is exported
   std::array<const char*, 6> getters;     // at the same place
   bool exchanges;                         // the setter returns the old width
+  std::array<const char*, 4> needs;       // one of these files, too, before any function may be called
+  const char* unless;                     // a file with which another row stands for this one
 };
 
 // Names differ between builds: SciPy's wheels prefix OpenBLAS's symbols and suffix those with 64-bit integers.
+//
+// libmkl_rt takes an interface and a threading layer, for good, at the first call of any function, and ends the process
+// if it finds none. That call must be the program's own, which may want to choose first.
 constexpr std::array kRows = {
     Row{"openblas",
         Scope::process,
-        {"openblas"},
+        {"libopenblas", "libscipy_openblas"},
         {"scipy_openblas_set_num_threads64_", "scipy_openblas_set_num_threads", "openblas_set_num_threads64_",
          "openblas_set_num_threads"},
         {"scipy_openblas_get_num_threads64_", "scipy_openblas_get_num_threads", "openblas_get_num_threads64_",
          "openblas_get_num_threads"},
-        false},
-    Row{"openmp", Scope::thread, {"libgomp", "libiomp", "libomp"}, {"omp_set_num_threads"}, {"omp_get_max_threads"}, false},
-    Row{"mkl", Scope::thread, {"libmkl_rt"}, {"MKL_Set_Num_Threads_Local"}, {}, true},
+        false,
+        {},
+        nullptr},
+    Row{"openmp",
+        Scope::thread,
+        {"libgomp", "libiomp5", "libomp.", "libomp-"},
+        {"omp_set_num_threads"},
+        {"omp_get_max_threads"},
+        false,
+        {},
+        nullptr},
+    Row{"mkl",
+        Scope::thread,
+        {"libmkl_rt"},
+        {"MKL_Set_Num_Threads_Local"},
+        {"MKL_Get_Max_Threads"},
+        true,
+        {"libmkl_tbb_thread", "libmkl_intel_thread", "libmkl_gnu_thread", "libmkl_sequential"},
+        nullptr},
+    // Seen, so that they are not reported as absent.
+    Row{"mkl", Scope::thread, {"libmkl_core"}, {}, {}, false, {}, "libmkl_rt"},
+    Row{"blis", Scope::process, {"libblis"}, {}, {}, false, {}, nullptr},
+    Row{"flexiblas", Scope::process, {"libflexiblas"}, {}, {}, false, {}, nullptr},
 };
 
-const char* base_name(const char* path) noexcept {
-  const char* slash = std::strrchr(path, '/');
-  return slash != nullptr ? slash + 1 : path;
+const char* base_name(const std::string& path) noexcept {
+  const char* slash = std::strrchr(path.c_str(), '/');
+  return slash != nullptr ? slash + 1 : path.c_str();
 }
 
 int count_loads(dl_phdr_info* info, std::size_t, void* count) {
@@ -51,13 +77,58 @@ int collect_paths(dl_phdr_info* info, std::size_t, void* paths) {
   return 0;
 }
 
-const Row* row_of(const std::string& path) {
-  for (const Row& row : kRows) {
-    for (const char* part : row.file_names) {
-      if (part != nullptr && std::strstr(base_name(path.c_str()), part) != nullptr) return &row;
+bool is_named(const std::string& path, const char* begin) noexcept {
+  return begin != nullptr && std::strncmp(base_name(path), begin, std::strlen(begin)) == 0;
+}
+
+bool is_named(const std::string& path, const std::array<const char*, 4>& begins) noexcept {
+  return std::any_of(begins.begin(), begins.end(), [&](const char* begin) { return is_named(path, begin); });
+}
+
+template <typename Name>
+bool one_is_named(const std::vector<std::string>& paths, const Name& name) noexcept {
+  return std::any_of(paths.begin(), paths.end(), [&](const std::string& path) { return is_named(path, name); });
+}
+
+const Row* row_of(const std::string& path) noexcept {
+  const auto row =
+      std::find_if(kRows.begin(), kRows.end(), [&](const Row& each) { return is_named(path, each.file_names); });
+  return row != kRows.end() ? &*row : nullptr;
+}
+
+std::string real_path(const std::string& path) {
+  const std::unique_ptr<char, decltype(&std::free)> real(realpath(path.c_str(), nullptr), &std::free);
+  return real != nullptr ? real.get() : path;
+}
+
+/// The function of that name in the library itself, not in one that it needs.
+void* own_symbol(void* handle, const std::string& loaded, const char* name) noexcept {
+  void* symbol = dlsym(handle, name);
+  Dl_info where;
+  if (symbol == nullptr || dladdr(symbol, &where) == 0 || loaded != where.dli_fname) return nullptr;
+  return symbol;
+}
+
+/// Null if it exports nothing that the row knows.
+std::unique_ptr<Library> open_library(const Row& row, const std::string& loaded) {
+  void* handle = dlopen(loaded.c_str(), RTLD_NOW | RTLD_NOLOAD | RTLD_NODELETE);
+  if (handle == nullptr) return nullptr;
+  std::unique_ptr<Library> library;
+  for (std::size_t i = 0; i < row.setters.size() && row.setters[i] != nullptr; ++i) {
+    void* setter = own_symbol(handle, loaded, row.setters[i]);
+    void* getter = own_symbol(handle, loaded, row.getters[i]);
+    if (setter == nullptr || getter == nullptr) continue;
+    library = std::make_unique<Library>(Library{row.kind, real_path(loaded), loaded, row.scope});
+    library->get = reinterpret_cast<int (*)()>(getter);
+    if (row.exchanges) {
+      library->exchange = reinterpret_cast<int (*)(int)>(setter);
+    } else {
+      library->set = reinterpret_cast<void (*)(int)>(setter);
     }
+    break;
   }
-  return nullptr;
+  dlclose(handle);  // NODELETE keeps it, and our pointers into it, for good
+  return library;
 }
 
 }  // namespace
@@ -81,53 +152,43 @@ bool Libraries::refresh() {
 bool Libraries::scan() {
   std::vector<std::string> paths;
   dl_iterate_phdr(collect_paths, &paths);
-  auto* process_wide = new List(*process_wide_.load(std::memory_order_relaxed));
-  auto* per_thread = new List(*per_thread_.load(std::memory_order_relaxed));
+  auto process_wide = std::make_unique<List>(*process_wide_.load(std::memory_order_relaxed));
+  auto per_thread = std::make_unique<List>(*per_thread_.load(std::memory_order_relaxed));
   bool more = false;
-  unknown_.clear();
+  others_.clear();
   for (const std::string& path : paths) {
     const Row* row = row_of(path);
-    if (row == nullptr) continue;
+    if (row == nullptr || one_is_named(paths, row->unless)) continue;
     List& list = row->scope == Scope::process ? *process_wide : *per_thread;
-    if (std::any_of(list.begin(), list.end(), [&](const Library* known) { return known->path == path; })) continue;
-    void* handle = dlopen(path.c_str(), RTLD_NOW | RTLD_NOLOAD | RTLD_NODELETE);
-    auto* library = new Library{row->kind, path, row->scope};
-    for (std::size_t i = 0; handle != nullptr && i < row->setters.size() && row->setters[i] != nullptr; ++i) {
-      void* setter = dlsym(handle, row->setters[i]);
-      void* getter = row->exchanges ? nullptr : dlsym(handle, row->getters[i]);
-      if (setter == nullptr || (getter == nullptr && !row->exchanges)) continue;
-      if (row->exchanges) {
-        library->exchange = reinterpret_cast<int (*)(int)>(setter);
-      } else {
-        library->set = reinterpret_cast<void (*)(int)>(setter);
-        library->get = reinterpret_cast<int (*)()>(getter);
-      }
-      break;
-    }
-    if (handle != nullptr) dlclose(handle);  // NODELETE keeps it, and our pointers into it, for good
-    if (library->set == nullptr && library->exchange == nullptr) {
-      unknown_.push_back({row->kind, path});
-      delete library;
+    if (std::any_of(list.begin(), list.end(), [&](const Library* known) { return known->loaded == path; })) continue;
+    const bool complete = row->needs[0] == nullptr || one_is_named(paths, row->needs);
+    std::unique_ptr<Library> library = complete ? open_library(*row, path) : nullptr;
+    if (library == nullptr) {
+      others_.push_back({row->kind, real_path(path), !complete});
       continue;
     }
-    list.push_back(library);
+    list.push_back(library.release());
     more = true;
   }
-  if (!more) {
-    delete process_wide;
-    delete per_thread;
-    return false;
-  }
+  if (!more) return false;
   // The old lists are leaked: a thread may be walking them.
-  process_wide_.store(process_wide, std::memory_order_release);
-  per_thread_.store(per_thread, std::memory_order_release);
+  process_wide_.store(process_wide.release(), std::memory_order_release);
+  per_thread_.store(per_thread.release(), std::memory_order_release);
   return true;
 }
 
-std::vector<UnknownLibrary> Libraries::unknown() {
+std::vector<OtherLibrary> Libraries::others() {
   refresh();
   std::lock_guard lock(mutex_);
-  return unknown_;
+  return others_;
+}
+
+std::vector<std::string> Libraries::kinds() {
+  std::vector<std::string> kinds;
+  for (const Row& row : kRows) {
+    if (row.setters[0] != nullptr) kinds.emplace_back(row.kind);
+  }
+  return kinds;
 }
 
 }  // namespace composable

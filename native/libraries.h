@@ -18,18 +18,20 @@ enum class Scope {
 
 /// One loaded library whose width can be set.
 struct Library {
-  std::string kind;  // "openblas", "openmp", "mkl"
-  std::string path;
+  std::string kind;    // "openblas", "openmp", "mkl"
+  std::string path;    // without links and dots
+  std::string loaded;  // the same file as the loader names it
   Scope scope;
-  void (*set)(int) = nullptr;
-  int (*get)() = nullptr;           // null where the setter returns the old width
-  int (*exchange)(int) = nullptr;   // MKL: sets, returns the old; 0 stands for "as the process"
+  int (*get)() = nullptr;
+  void (*set)(int) = nullptr;      // null where there is exchange
+  int (*exchange)(int) = nullptr;  // MKL: sets the thread's own, returns the old one; 0 stands for "as the process"
 };
 
-/// A library that looks like one of these kinds by its name but exports nothing we know.
-struct UnknownLibrary {
+/// What looks like one of these kinds by its name but has no width that could be set.
+struct OtherLibrary {
   std::string kind;
   std::string path;
+  bool waits;  // MKL before its first call: it has no threading layer yet
 };
 
 /// The libraries loaded now. Entries are never moved or removed: pointers to them stay good for the process's life.
@@ -42,7 +44,9 @@ class Libraries {
   bool refresh();
   const std::vector<const Library*>& process_wide() const noexcept { return *process_wide_.load(std::memory_order_acquire); }
   const std::vector<const Library*>& per_thread() const noexcept { return *per_thread_.load(std::memory_order_acquire); }
-  std::vector<UnknownLibrary> unknown();
+  std::vector<OtherLibrary> others();
+  /// The kinds that can be governed.
+  static std::vector<std::string> kinds();
 
  private:
   using List = std::vector<const Library*>;
@@ -52,7 +56,7 @@ class Libraries {
   std::atomic<unsigned long long> seen_{0};  // the loader's count of loads at the last look
   std::atomic<const List*> process_wide_{new List};
   std::atomic<const List*> per_thread_{new List};
-  std::vector<UnknownLibrary> unknown_;
+  std::vector<OtherLibrary> others_;
 };
 
 }  // namespace composable

@@ -104,6 +104,7 @@ Task* TaskGroup::next(ThreadState& self) {
   if (self.parents_tasks >= self.task_depth) return nullptr;
   last = finish(held, self);
   if (!self.holds.load(std::memory_order_relaxed) || wanted() <= 0 || arena_.yields_to_other(held, *this)) {
+    arena_.adjust_widths(held);  // before the GIL is let go: who awaits the result must find widths put back
     arena_.settle(held);  // what was kept for this thread is for others now
     return nullptr;
   }
@@ -208,12 +209,14 @@ void TaskGroup::set_limit(int limit) {
 
 TaskScope::TaskScope(Arena& arena, ThreadState& self) : kernel_(self), width_(self, look_again(arena, self)) {}
 
-// A library may have been loaded since the last task began.
+// A library may have been loaded since the last task began; and more tasks queued since this one was taken off its queue,
+// while its thread waited for the GIL.
 int TaskScope::look_again(Arena& arena, ThreadState& self) {
   if (look_for_libraries(self)) {
     Lock held = arena.lock();
-    self.share = arena.adjust_widths(held);
+    arena.adjust_widths(held);
   }
+  self.share = arena.share();
   return self.share;
 }
 

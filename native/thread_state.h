@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 #include <ctime>
+#include <vector>
 
 #include <sys/types.h>
 
@@ -16,6 +17,14 @@ struct KernelState {
   std::intptr_t mask = 0;        // get_num_threads(); 0: never set on this thread
   std::uintptr_t chunk_size = 0; // set_parallel_chunksize(); 0: the layer decides
   bool chunked = false;          // the divisions asked for last, for the next parfor, follow a chunk size
+};
+
+struct Library;
+
+/// A library whose width was above P, and what puts it back.
+struct CappedWidth {
+  const Library* library;
+  int own;
 };
 
 /// One per thread, alive as long as the thread. Only the owner touches it, but for `holds`, which the
@@ -34,6 +43,7 @@ struct ThreadState {
   int openmp_size = 0;  // the one team size above 1 that its OpenMP runtime keeps, see widths.cpp
   std::uint64_t openmp_changed = 0;  // ticks
   std::uint64_t libraries_seen = 0;  // ticks
+  std::vector<CappedWidth> capped;   // thread-wide ones, see Widths::cap()
 
   pid_t tid;            // for /proc/self/task
   clockid_t cpu_clock;  // this thread's CPU clock

@@ -17,6 +17,21 @@ constexpr double kLookAgainUs = 200;
 
 std::uint64_t bit(int width) noexcept { return width >= 0 && width < 64 ? std::uint64_t{1} << width : 0; }
 
+// Sets the calling thread's, or the process's, width; returns what puts it back.
+int exchange(const Library& library, int own, int width) noexcept {
+  if (library.exchange != nullptr) return library.exchange(width);
+  library.set(width);
+  return own;
+}
+
+void put_back(const Library& library, int saved) noexcept {
+  if (library.exchange != nullptr) {
+    library.exchange(saved);
+  } else {
+    library.set(saved);
+  }
+}
+
 // A width of `share` or less for an OpenMP region of this thread: 1 or its one other size.
 int steady(ThreadState& self, int share) noexcept {
   if (share <= 1 || share == self.openmp_size) return share;
@@ -29,33 +44,54 @@ int steady(ThreadState& self, int share) noexcept {
   return self.openmp_size < share ? self.openmp_size : 1;
 }
 
+void erase_one(std::vector<int>& values, int value) noexcept {
+  const auto place = std::find(values.begin(), values.end(), value);
+  if (place != values.end()) values.erase(place);
+}
+
 }  // namespace
 
-Widths::Governed& Widths::find(std::vector<Governed>& list, const Library& library) {
-  const auto known = std::find_if(list.begin(), list.end(),
+// --- libraries with one width per process ------------------------------------------------------------------------
+
+Widths::Governed* Widths::governed(const Library& library) noexcept {
+  const auto known = std::find_if(governed_.begin(), governed_.end(),
                                   [&](const Governed& item) { return item.library == &library; });
-  if (known != list.end()) return *known;
+  return known != governed_.end() ? &*known : nullptr;
+}
+
+Widths::Governed& Widths::find(const Library& library) {
+  if (Governed* known = governed(library)) return *known;
+  if (capping_) cap_process(library);
   const int own = library.get();
-  return list.emplace_back(Governed{&library, own, own, 0});
+  return governed_.emplace_back(Governed{&library, own, own});
+}
+
+int Widths::wanted(const Governed& item, int load) const {
+  if (!item.wishes.empty()) return *std::min_element(item.wishes.begin(), item.wishes.end());
+  int width = std::min(share(load), item.own);
+  if (!limits_.empty()) width = std::min(width, limits_.begin()->first);
+  for (const int ceiling : item.ceilings) width = std::min(width, ceiling);
+  return width;
 }
 
 void Widths::govern(int load) {
   if (load == 0) {
     if (!on_) return;
     for (const Governed& item : governed_) {
+      if (!item.wishes.empty()) continue;  // outlives its task, as it would without us
       const int now = item.library->get();
       if (now != item.own && (now == item.last || (item.ours & bit(now)) != 0)) item.library->set(item.own);
     }
     governed_.clear();
+    ++epoch_;
     on_ = false;
     return;
   }
   on_ = true;
   for (const Library* library : Libraries::instance().process_wide()) {
-    Governed& item = find(governed_, *library);
+    Governed& item = find(*library);
     if (library->get() != item.last) continue;  // somebody else's, until put back
-    int width = std::min(share(load), item.own);
-    if (!limits_.empty()) width = std::min(width, limits_.begin()->first);
+    const int width = wanted(item, load);
     if (width == item.last) continue;
     library->set(width);
     item.last = width;
@@ -69,28 +105,93 @@ void Widths::limit(int count, int change) {
   if (tasks <= 0) limits_.erase(count);
 }
 
-void Widths::cap(bool on) {
-  Libraries& libraries = Libraries::instance();
-  if (!on) {
-    for (const Governed& item : capped_) {
-      if (item.last == item.own) continue;
-      if (item.library->get() == item.last) item.library->set(item.own);
-    }
-    capped_.clear();
-    return;
-  }
-  libraries.refresh();
-  for (const auto* list : {&libraries.process_wide(), &libraries.per_thread()}) {
-    for (const Library* library : *list) {
-      if (library->get == nullptr) continue;  // MKL sees quotas itself
-      Governed& item = find(capped_, *library);
-      if (item.last > slots_) {
-        library->set(slots_);
-        item.last = slots_;
-      }
-    }
+// --- limits of the user's ----------------------------------------------------------------------------------------
+
+UserLimits::UserLimits(Widths& widths) : epoch_(widths.epoch_), governed_(widths.on_) {
+  for (const Library* library : Libraries::instance().process_wide()) {
+    const Widths::Governed* item = widths.governed(*library);
+    entries_.push_back({library, item != nullptr ? item->own : library->get()});
   }
 }
+
+void UserLimits::begin(Widths& widths, const std::map<std::string, int>& counts, bool in_task) {
+  in_task_ = in_task;
+  if (!governed_ || epoch_ != widths.epoch_) return;  // set while no task was there: the user's own width
+  for (Entry& entry : entries_) {
+    Widths::Governed* item = widths.governed(*entry.library);
+    const auto count = counts.find(entry.library->path);
+    if (item == nullptr || count == counts.end() || count->second < 1) continue;
+    entry.count = count->second;
+    (in_task ? item->wishes : item->ceilings).push_back(entry.count);
+    item->last = entry.library->get();
+  }
+}
+
+void UserLimits::end(Widths& widths) {
+  for (const Entry& entry : entries_) {
+    Widths::Governed* item = widths.governed(*entry.library);
+    if (item != nullptr) {
+      if (governed_ && epoch_ == widths.epoch_) {
+        if (entry.count > 0) erase_one(in_task_ ? item->wishes : item->ceilings, entry.count);
+      } else {
+        item->own = entry.own;
+      }
+      item->last = entry.library->get();
+    } else if (governed_ && entry.library->get() != entry.own) {
+      entry.library->set(entry.own);  // what it put back was a share of ours
+    }
+  }
+  entries_.clear();
+}
+
+// --- containers --------------------------------------------------------------------------------------------------
+
+void Widths::cap_process(const Library& library) {
+  for (const CappedWidth& known : capped_) {
+    if (known.library == &library) return;
+  }
+  Governed* item = governed(library);
+  const int own = item != nullptr ? item->own : library.get();
+  if (own <= slots_) return;
+  capped_.push_back({&library, own});
+  if (item != nullptr) {
+    item->own = slots_;
+  } else {
+    library.set(slots_);
+  }
+}
+
+void Widths::cap_thread(ThreadState& self) const {
+  for (const Library* library : Libraries::instance().per_thread()) {
+    const auto known = std::find_if(self.capped.begin(), self.capped.end(),
+                                    [&](const CappedWidth& width) { return width.library == library; });
+    if (known != self.capped.end()) continue;
+    const int own = library->get();
+    if (own > slots_) self.capped.push_back({library, exchange(*library, own, slots_)});
+  }
+}
+
+void Widths::cap(bool on, ThreadState& self) {
+  capping_ = on;
+  if (on) {
+    Libraries::instance().refresh();
+    for (const Library* library : Libraries::instance().process_wide()) cap_process(*library);
+    cap_thread(self);
+    return;
+  }
+  for (const CappedWidth& width : capped_) {
+    Governed* item = governed(*width.library);
+    if (item != nullptr && item->own == slots_) item->own = width.own;
+    if (item == nullptr && width.library->get() == slots_) width.library->set(width.own);
+  }
+  capped_.clear();
+  for (const CappedWidth& width : self.capped) {
+    if (width.library->get() == slots_) put_back(*width.library, width.own);
+  }
+  self.capped.clear();
+}
+
+// --- libraries with a width per thread ---------------------------------------------------------------------------
 
 bool look_for_libraries(ThreadState& self) {
   const std::uint64_t now = ticks();
@@ -102,28 +203,17 @@ bool look_for_libraries(ThreadState& self) {
 WidthScope::WidthScope(ThreadState& self, int share) {
   for (const Library* library : Libraries::instance().per_thread()) {
     if (count_ == kMost) break;
-    if (library->exchange != nullptr) {
-      saved_[count_++] = {library, library->exchange(share)};
-      // The task's creator may have given this thread a narrower width of its own.
-      if (const int own = saved_[count_ - 1].own; own > 0 && own < share) library->exchange(own);
-      continue;
-    }
     const int own = library->get();
-    const int width = std::min(steady(self, share), own);
-    if (width == own) continue;
-    library->set(width);
-    saved_[count_++] = {library, own};
+    // Only OpenMP runtimes keep teams.
+    const int width = std::min(library->exchange != nullptr ? share : steady(self, share), own);
+    if (width != own) saved_[count_++] = {library, exchange(*library, own, width)};
   }
 }
 
 WidthScope::~WidthScope() {
   while (count_ > 0) {
     const Saved& saved = saved_[--count_];
-    if (saved.library->exchange != nullptr) {
-      saved.library->exchange(saved.own);
-    } else {
-      saved.library->set(saved.own);
-    }
+    put_back(*saved.library, saved.own);
   }
 }
 

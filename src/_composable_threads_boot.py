@@ -1,6 +1,6 @@
 """Makes the name ``composable`` known to Numba, Joblib and Dask when, and only when, they are imported.
 
-A finder on ``sys.meta_path`` waits for three module names. At interpreter start ``composable_threads.pth`` puts one there
+A finder on ``sys.meta_path`` waits for the names of a few modules. At interpreter start ``composable_threads.pth`` puts one there
 that is a single line, since importing even an empty module costs more than a millisecond then; it imports this module
 when a host is asked for. From Python 3.15 on ``composable_threads.start`` (PEP 829) calls `boot_from_site` instead. What
 is done to each host stands in that host's folder, in ``hook.py``; a hook loads neither this project's native module nor
@@ -15,6 +15,7 @@ HOOKS = {
     "numba.np.ufunc.parallel": "numba_layer",
     "joblib.parallel": "joblib_backend",
     "dask.base": "dask_backend",
+    "threadpoolctl": "user_limits",
 }
 
 # Modules that bring a library whose width ``activate()`` bounds.
@@ -27,7 +28,7 @@ failures = {}  # host module -> what went wrong in its hook; `composable_threads
 
 
 class HostFinder:
-    """Finds the three host modules as everyone else does and runs their hook once they are executed."""
+    """Finds the host modules as everyone else does and runs their hook once they are executed."""
 
     def find_spec(self, name, path=None, target=None):
         if name not in HOOKS and not (active and name in LOADS_LIBRARY):

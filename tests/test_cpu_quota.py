@@ -5,17 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
-import time
-import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from cgroups import PERIOD, Groups
 from fresh import check_fresh
-
-PERIOD = 100_000  # us, the kernel's default
 
 INFO = """
     import json, composable_threads
@@ -85,79 +81,14 @@ def test_bad_variable_is_a_value_error_with_the_accepted_values(variable):
 # --- real cgroup quotas
 
 
-def cgroup_mount(version: str) -> Path:
-    """Where this process sees the hierarchy that has the cpu controller."""
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        before, _, after = line.partition(" - ")
-        kind, _, options = after.split(" ", 2)
-        escaped = before.split(" ")[4]
-        point = Path(re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), escaped))
-        if version == "v1" and kind == "cgroup" and "cpu" in options.split(","):
-            return point
-        if version == "v2" and kind == "cgroup2" and "cpu" in (point / "cgroup.controllers").read_text().split():
-            return point
-    pytest.skip(f"no cgroup {version} hierarchy with the cpu controller is mounted")
-
-
-class Groups:
-    """Makes groups with CPU quotas; closing ``undo`` removes them."""
-
-    def __init__(self, version: str, undo: ExitStack) -> None:
-        self.version = version
-        self.mount = cgroup_mount(version)
-        self.undo = undo
-
-    def make(self, quota: int | None, parent: Path | None = None) -> Path:
-        parent = parent or self.mount
-        if self.version == "v2":
-            self.delegate_cpu(parent)
-        group = parent / f"composable-test-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        group.mkdir()
-        self.undo.callback(self.remove, group)
-        if quota is not None:
-            self.set_quota(group, quota)
-        return group
-
-    def set_quota(self, group: Path, quota: int) -> None:
-        if self.version == "v1":
-            (group / "cpu.cfs_period_us").write_text(str(PERIOD))
-            (group / "cpu.cfs_quota_us").write_text(str(quota))
-        else:
-            (group / "cpu.max").write_text(f"{quota} {PERIOD}")
-
-    def delegate_cpu(self, parent: Path) -> None:
-        control = parent / "cgroup.subtree_control"
-        if "cpu" not in control.read_text().split():
-            control.write_text("+cpu")
-            self.undo.callback(control.write_text, "-cpu")
-
-    def info_inside(self, group: Path, **options) -> dict:
-        return fresh_info(preexec_fn=lambda: (group / "cgroup.procs").write_text(str(os.getpid())), **options)
-
-    def remove(self, group: Path) -> None:
-        # A process that was killed leaves its group a moment later; one that lives on is moved out, not killed.
-        deadline = time.monotonic() + 5
-        while True:
-            try:
-                return group.rmdir()
-            except OSError as error:
-                if error.errno != errno.EBUSY or time.monotonic() > deadline:
-                    raise
-            for pid in (group / "cgroup.procs").read_text().split():
-                with suppress(OSError):  # ended meanwhile
-                    (self.mount / "cgroup.procs").write_text(pid)
-            time.sleep(0.02)
-
-
 @pytest.fixture(params=["v1", "v2"])
 def groups(request) -> Iterator[Groups]:
     with ExitStack() as undo:
-        made = Groups(request.param, undo)
-        try:
-            made.make(PERIOD)
-        except OSError as error:
-            pytest.skip(f"may not set a CPU quota under {made.mount}: {error.strerror}")
-        yield made
+        yield Groups(request.param, undo)
+
+
+def info_inside(group: Path, **options) -> dict:
+    return fresh_info(preexec_fn=Groups.joins(group), **options)
 
 
 def expect_quota(info: dict, cpus: float, whole: int, ambient: dict) -> None:
@@ -172,31 +103,31 @@ def expect_quota(info: dict, cpus: float, whole: int, ambient: dict) -> None:
     ("quota", "whole"), [(20_000, 1), (50_000, 1), (100_000, 1), (150_000, 2), (200_000, 2), (250_000, 3)]
 )
 def test_quota_rounded_up_limits_p(groups, quota, whole):
-    ambient = groups.info_inside(groups.make(None))
-    expect_quota(groups.info_inside(groups.make(quota)), quota / PERIOD, whole, ambient)
+    ambient = info_inside(groups.make(None))
+    expect_quota(info_inside(groups.make(quota)), quota / PERIOD, whole, ambient)
 
 
 def test_group_without_a_quota_limits_nothing(groups):
     outside = fresh_info()
-    inside = groups.info_inside(groups.make(None))
+    inside = info_inside(groups.make(None))
     assert inside["affinity"] == outside["affinity"]
     assert inside["slots"] >= outside["slots"]
 
 
 def test_quota_of_the_parent_counts(groups):
-    ambient = groups.info_inside(groups.make(None))
+    ambient = info_inside(groups.make(None))
     child = groups.make(None, parent=groups.make(100_000))
-    expect_quota(groups.info_inside(child), 1, 1, ambient)
+    expect_quota(info_inside(child), 1, 1, ambient)
 
 
 def test_quota_of_the_child_counts(groups):
-    ambient = groups.info_inside(groups.make(None))
+    ambient = info_inside(groups.make(None))
     child = groups.make(100_000, parent=groups.make(200_000))
-    expect_quota(groups.info_inside(child), 1, 1, ambient)
+    expect_quota(info_inside(child), 1, 1, ambient)
 
 
 def test_smaller_quota_of_the_parent_wins(groups):
-    ambient = groups.info_inside(groups.make(None))
+    ambient = info_inside(groups.make(None))
     parent = groups.make(None)
     child = groups.make(200_000, parent=parent)
     try:
@@ -206,11 +137,11 @@ def test_smaller_quota_of_the_parent_wins(groups):
         assert (groups.version, error.errno) == ("v1", errno.EINVAL)
         groups.set_quota(child, 100_000)
         groups.set_quota(parent, 100_000)
-    expect_quota(groups.info_inside(child), 1, 1, ambient)
+    expect_quota(info_inside(child), 1, 1, ambient)
 
 
 def test_variable_below_the_quota_sets_p(groups):
-    ambient = groups.info_inside(groups.make(None))
-    info = groups.info_inside(groups.make(200_000), variable="1")
+    ambient = info_inside(groups.make(None))
+    info = info_inside(groups.make(200_000), variable="1")
     assert (info["slots"], info["variable"]) == (1, 1)
     assert info["slots_source"] == ("COMPOSABLE_NUM_THREADS" if ambient["slots"] > 1 else ambient["slots_source"])

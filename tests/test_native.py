@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import re
 import shutil
@@ -73,6 +74,11 @@ def test_core(build: Path, name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in SOURCES if name not in SIZELESS])
 def test_core_at_size(build: Path, name: str, size: int) -> None:
     check(build / name, str(size))
+
+
+@pytest.mark.parametrize("case", ["alone", "queued", "uncounted"])
+def test_the_program_of_a_benchmark_runs(build: Path, case: str) -> None:
+    assert json.loads(run([build / "width_cost", case], 120))["libraries"] == 0
 
 
 def test_core_includes_no_python() -> None:

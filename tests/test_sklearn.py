@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from composable_threads import _native, activate, info, reset_peak
+from composable_threads import Executor, _native, activate, info, reset_peak
 from fresh import check_fresh
 from joblib import parallel_config
 
 pytest.importorskip("sklearn")
-from sklearn.datasets import load_digits
+from sklearn.cluster import KMeans, MiniBatchKMeans
+from sklearn.datasets import load_digits, make_blobs
+from sklearn.decomposition import PCA
 from sklearn.ensemble import (
     BaggingClassifier,
     ExtraTreesClassifier,
     HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
     IsolationForest,
     RandomForestClassifier,
     RandomForestRegressor,
@@ -120,6 +123,72 @@ def test_answers_are_the_serial_ones(door, work, jobs, serial):
     assert 0 < info()["peak_running"] <= _native.slots()
 
 
+# What has OpenMP regions and BLAS calls of its own, in tasks: their teams have one thread or more as the load changes.
+# Large enough that several threads share the work; clusters far enough apart that rounding decides nothing.
+POINTS, CLUSTERS = make_blobs(3000, 12, centers=8, cluster_std=0.5, random_state=0)
+
+
+def clusters(seed, kind=KMeans, **options):
+    model = kind(8, n_init=2, random_state=seed, **options).fit(POINTS)
+    return model.labels_, model.inertia_, model.cluster_centers_
+
+
+def histograms(seed):
+    model = HistGradientBoostingRegressor(max_iter=15, random_state=seed)
+    return model.fit(POINTS, POINTS @ np.arange(12) + seed).predict(POINTS)
+
+
+def classes(seed):
+    model = HistGradientBoostingClassifier(max_iter=4, max_leaf_nodes=8, random_state=seed)
+    return model.fit(POINTS, CLUSTERS).predict_proba(POINTS)
+
+
+def searched(seed):
+    model = HistGradientBoostingClassifier(max_iter=3, random_state=seed)
+    search = GridSearchCV(model, {"max_leaf_nodes": [4, 8]}, cv=2, n_jobs=2)
+    with parallel_config("composable"):  # known to its own thread only
+        search.fit(POINTS[::4], CLUSTERS[::4])
+    return search.cv_results_["mean_test_score"], search.best_params_["max_leaf_nodes"]
+
+
+def trees(seed):
+    with parallel_config("composable"):
+        return RandomForestClassifier(8, random_state=seed, n_jobs=2).fit(POINTS, CLUSTERS).predict_proba(POINTS)
+
+
+def neighbours(algorithm):
+    def found(seed):
+        return KNeighborsClassifier(5, algorithm=algorithm).fit(POINTS, CLUSTERS).kneighbors(POINTS[seed::5])
+
+    return found
+
+
+OPENMP_WORK = {
+    "k-means, lloyd": clusters,
+    "k-means, elkan": lambda seed: clusters(seed, algorithm="elkan"),
+    "k-means, batches": lambda seed: clusters(seed, MiniBatchKMeans),
+    "boosting, regression": histograms,
+    "boosting, classes": classes,
+    "boosting, searched": searched,
+    "neighbours, brute": neighbours("brute"),
+    "neighbours, tree": neighbours("kd_tree"),
+    "distances": lambda seed: pairwise_distances(POINTS[seed::5], metric="euclidean"),
+    "forest": trees,
+    "components": lambda seed: np.abs(PCA(4, random_state=seed).fit_transform(POINTS)),
+}
+
+
+@pytest.mark.parametrize("work", OPENMP_WORK)
+def test_estimators_in_tasks_give_the_serial_answers(work):
+    run = OPENMP_WORK[work]
+    right = [run(seed) for seed in range(4)]
+    for tasks in (2, 5):
+        with Executor(tasks) as executor:
+            found = list(executor.map(run, [i % 4 for i in range(2 * tasks)]))
+        for i, answer in enumerate(found):
+            assert same(answer, right[i % 4], 1e-9)
+
+
 def test_width_is_the_users_again_after_a_task_that_limited_it_itself():
     # As KMeans does. It puts back the width it found, which was the share of a task among two.
     code = """
@@ -134,8 +203,9 @@ def widths():
 def limits(i):
     deadline = time.monotonic() + 2
     with threadpool_limits(1, user_api="blas"):
-        while i == 0 and widths() == [1] and time.monotonic() < deadline:
+        while i == 0 and _native.counts()["running"] > 1 and time.monotonic() < deadline:
             time.sleep(0.005)  # until the other task has ended and the share is larger
+        assert widths() == [1]
 before = widths()
 for turn in range(5):
     Parallel(n_jobs=2, backend="composable")(delayed(limits)(i) for i in range(2))

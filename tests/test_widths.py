@@ -2,46 +2,69 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-from pathlib import Path
-
 import pytest
-from fresh import check_fresh
 
-# Prints widths by library kind as threadpoolctl, not we, sees them in the calling thread.
-WIDTHS = """
-import numpy, scipy.linalg, sklearn.cluster, threading
-from threadpoolctl import threadpool_info, threadpool_limits
-import composable_threads as ct
-from composable_threads import _native
-def widths():
-    found = {}
-    for row in threadpool_info():
-        found.setdefault(row["internal_api"], set()).add(row["num_threads"])
-    return {kind: sorted(values) for kind, values in sorted(found.items())}
-def together(count, body):
-    # `count` tasks that are all queued before the first one runs and look at the widths while all of them run
-    start, out = threading.Barrier(min(count, _native.slots())), []
-    def task():
-        if count <= _native.slots():
-            start.wait()
-        out.append(body())
-    with ct.Executor(max(count, 1)) as executor:
-        for future in [executor.submit(task) for _ in range(count)]:
-            future.result()
-    return out
-"""
-
-
-def run(code: str, slots: int, **env: str) -> str:
-    return check_fresh(WIDTHS + f"_native.configure({slots})\n" + code, env=env)
+pytest.importorskip("sklearn")
+from width_programs import run
 
 
 @pytest.mark.parametrize("slots", [1, 2])
 def test_width_is_one_in_a_full_arena(slots):
     out = run(f"print(together({slots + 2}, widths)[0])", slots)
     assert out.strip() == "{'openblas': [1], 'openmp': [1]}"
+
+
+# Each door runs `body` in as many tasks and returns what it saw.
+DOORS = {
+    "executor": "list(ct.Executor(2).map(body, range(count)))",
+    "thread pool": "applied(ct.ThreadPool(2), body, count)",
+    "joblib": "joblib.Parallel(2, backend='composable')(joblib.delayed(body)(i) for i in range(count))",
+    "dask": "dask.compute(*[dask.delayed(body)(i) for i in range(count)], scheduler='composable', num_workers=2)",
+    "activated executor": "list(concurrent.futures.ThreadPoolExecutor(2).map(body, range(count)))",
+    "activated thread pool": "applied(multiprocessing.pool.ThreadPool(2), body, count)",
+    "activated joblib": "joblib.Parallel(2)(joblib.delayed(body)(i) for i in range(count))",
+    "activated dask": "dask.compute(*[dask.delayed(body)(i) for i in range(count)], num_workers=2)",
+    "threads": "in_threads(body, count)",
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_every_door_leads_to_the_share(door):
+    code = f"""
+import concurrent.futures, contextlib, dask, joblib, multiprocessing.pool
+def applied(pool, body, count):
+    return [job.get() for job in [pool.apply_async(body, (i,)) for i in range(count)]]
+def in_threads(body, count):
+    out = []
+    def run():
+        with ct.task():
+            out.append(body(0))
+    threads = [threading.Thread(target=run) for _ in range(count)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    return out
+meet = threading.Barrier(2)
+def crowded(_):
+    meet.wait()
+    seen = numpy_width(), scipy_width(), widths()["openmp"]
+    meet.wait()  # until here both run
+    return seen
+def alone(_):
+    return numpy_width(), scipy_width(), widths()["openmp"]
+with ct.activate() if {door.startswith("activated")} else contextlib.nullcontext():
+    for _ in range(3):
+        body, count = crowded, 2 if {door == "threads"} else 6
+        found = list({DOORS[door]})
+        assert {{row[:2] for row in found}} == {{(1, 1)}}, found
+        # OpenMP's width is the one a task began with, which may be alone: the first of two threads, the last of a queue.
+        assert 2 * [row[2] for row in found].count([1]) >= count, found
+        body, count = alone, 1
+        until(lambda: _native.counts()["running"] == 0)
+        assert list({DOORS[door]}) == [(2, 2, [2])]
+        until(lambda: _native.counts()["running"] == 0)
+print(widths())
+"""
+    assert run(code, 2).strip() == "{'openblas': [2], 'openmp': [2]}"
 
 
 def test_a_task_that_is_alone_has_all_cores():
@@ -65,6 +88,26 @@ print(seen)
 """
     # A group of limit 1 is one task's worth of load however long its queue is; two that may run at once are two.
     assert run(code, 2).strip() == "[[2], [2], [2], [1]]"
+
+
+def test_tasks_count_that_are_queued_while_the_first_one_waits_for_the_gil():
+    code = """
+import ctypes, sys
+sys.setswitchinterval(30)  # the submitter keeps the GIL until it waits
+library = ctypes.CDLL(next(row["filepath"] for row in threadpool_info() if row["user_api"] == "openmp"))
+seen = set()
+for turn in range(20):
+    with ct.Executor(2) as executor:
+        first = executor.submit(library.omp_get_max_threads)
+        taken = time.monotonic() + 0.005
+        while time.monotonic() < taken: pass
+        held = threading.Event()
+        other = executor.submit(held.wait)
+        seen.add(first.result())
+        held.set()
+print(seen)
+"""
+    assert run(code, 2).strip() == "{1}"
 
 
 def test_widths_are_put_back_after_tasks_that_end_badly():
@@ -91,33 +134,110 @@ print("same")
     assert run(code, 2).strip() == "same"
 
 
+def test_widths_are_put_back_after_calls_that_are_cancelled():
+    code = """
+import joblib
+before, held = widths(), threading.Event()
+for turn in range(3):
+    held.clear()
+    with ct.Executor(2) as executor:
+        futures = [executor.submit(held.wait) for _ in range(40)]
+        until(lambda: _native.counts()["running"] == 2)
+        assert scipy_width() == 1
+        executor.shutdown(wait=False, cancel_futures=True)
+        held.set()
+    try:
+        joblib.Parallel(2, backend="composable", timeout=0.01)(joblib.delayed(time.sleep)(0.05) for _ in range(8))
+    except joblib.parallel.TimeoutError:
+        pass
+    pool = ct.ThreadPool(2)
+    pool.map_async(time.sleep, [0.01] * 40)
+    pool.terminate()
+    until(lambda: _native.counts()["running"] == 0)
+    assert widths() == before, widths()
+print("same")
+"""
+    assert run(code, 2).strip() == "same"
+
+
+def test_widths_in_nested_calls_and_after_them():
+    code = """
+import dask, joblib
+before = widths()
+def leaf():
+    return numpy_width(), scipy_width(), widths()["openmp"]
+def in_joblib():
+    return joblib.Parallel(2, backend="composable")(joblib.delayed(leaf)() for _ in range(3))
+def in_dask(fails):
+    parts = [dask.delayed(in_joblib)() for _ in range(2)]
+    parts += [dask.delayed(lambda: 1 / 0)()] if fails else []
+    return dask.compute(*parts, scheduler="composable")
+for fails in (False, True, False):
+    with ct.Executor(3) as executor:
+        for future in [executor.submit(in_dask, fails) for _ in range(3)]:
+            try:
+                seen = [leaf for part in future.result() for leaf in part]
+                assert len(seen) == 6 and {width for row in seen for width in row[:2]} <= {1, 2}, seen
+            except ZeroDivisionError:
+                assert fails
+    until(lambda: _native.counts()["running"] == 0)
+    assert widths() == before, widths()
+print(before)
+"""
+    assert run(code, 2).strip() == "{'openblas': [2], 'openmp': [2]}"
+
+
 def test_a_users_narrower_width_is_not_raised():
     code = "print(together(1, widths)[0], widths())"
     out = run(code, 2, OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
     assert out.strip() == "{'openblas': [1], 'openmp': [1]} {'openblas': [1], 'openmp': [1]}"
 
 
-def test_limits_set_outside_tasks_survive_them():
-    code = """
-with threadpool_limits(1):
-    together(3, widths)
-    print(widths())
-together(3, widths)
-print(widths())
+# On the main thread, which helps with its own calls, and on a thread of the program that has a block counted as a task.
+@pytest.mark.parametrize("own", [1, 5])
+def test_a_users_openmp_width_survives_tasks_on_its_thread(own):
+    code = f"""
+import ctypes, joblib
+library = ctypes.CDLL(next(row["filepath"] for row in threadpool_info() if row["user_api"] == "openmp"))
+set_width, width = library.omp_set_num_threads, library.omp_get_max_threads
+def check():
+    set_width({own})
+    here, seen = threading.get_ident(), []
+    def body(i):
+        seen.append((threading.get_ident() == here, width()))
+    for _ in range(20):
+        joblib.Parallel(2, backend="composable")(joblib.delayed(body)(i) for i in range(4))
+        with ct.task():
+            body(0)
+        assert width() == {own}, width()
+        try:
+            joblib.Parallel(2, backend="composable")([joblib.delayed(int)("no number")] * 4)
+        except ValueError:
+            pass
+        assert width() == {own}, width()
+    assert max(found for mine, found in seen if mine) == min({own}, 2), seen
+    return any(mine for mine, _ in seen)
+out = [check()]
+thread = threading.Thread(target=lambda: out.append(check()))
+thread.start()
+thread.join()
+print(out, width())
 """
-    assert run(code, 2).split("\n")[:2] == ["{'openblas': [1], 'openmp': [1]}", "{'openblas': [2], 'openmp': [2]}"]
+    assert run(code, 2).strip() == f"[True, True] {own}"
 
 
-def test_a_limit_inside_a_task_wins_for_its_extent():
+def test_a_users_openblas_width_is_the_most_and_survives_tasks():
     code = """
-def limited():
-    with threadpool_limits(1):
-        inside = widths()
-    return inside, widths()
-print(together(1, limited)[0], widths())
+import ctypes
+set_width = getattr(ctypes.CDLL(NUMPY), next(name for name in (
+    "scipy_openblas_set_num_threads64_", "scipy_openblas_set_num_threads", "openblas_set_num_threads64_",
+    "openblas_set_num_threads") if hasattr(ctypes.CDLL(NUMPY), name)))
+for own in (1, 2, 3):
+    until(lambda: _native.counts()["running"] == 0)
+    set_width(own)
+    print(set(together(2, numpy_width)), set(together(1, numpy_width)), numpy_width(), scipy_width())
 """
-    all_of_it = "{'openblas': [2], 'openmp': [2]}"
-    assert run(code, 2).strip() == f"({{'openblas': [1], 'openmp': [1]}}, {all_of_it}) {all_of_it}"
+    assert run(code, 2).splitlines() == ["{1} {1} 1 2", "{1} {2} 2 2", "{1} {2} 3 2"]
 
 
 def test_task_context_counts_and_restores():
@@ -141,8 +261,9 @@ print(ct.info()["running"], widths())
     ]
 
 
-def test_blas_in_a_shared_numba_region_has_width_one():
-    code = """
+@pytest.mark.parametrize("call", ["np.dot(a, a)", "np.linalg.solve(a, a)"])
+def test_blas_in_a_shared_numba_region_has_width_one(call):
+    code = f"""
 import ctypes, numba, numpy as np
 library = ctypes.CDLL(next(row["filepath"] for row in threadpool_info() if "scipy.libs" in row["filepath"]))
 names = ("scipy_openblas_get_num_threads", "openblas_get_num_threads")  # before SciPy 1.16 without its prefix
@@ -151,9 +272,9 @@ get.argtypes, get.restype = [], ctypes.c_int
 @numba.njit(parallel=True)
 def products(a, seen):
     for i in numba.prange(seen.size):
-        np.dot(a, a)
+        {call}
         seen[i] = get()
-a, seen = np.random.rand(200, 200), np.zeros(400, np.int64)
+a, seen = np.random.rand(100, 100), np.zeros(400, np.int64)
 products(a, seen)
 products(a, seen)
 # The caller alone measures the first blocks; from the offer on every call is narrow.
@@ -173,53 +294,31 @@ def fork():
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 together(3, widths)
 print(fork())
-"""
-    assert run(code, 2).strip() == "0"
-
-
-@pytest.fixture(scope="module")
-def believe_in_32_cpus(tmp_path_factory):
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip("no C compiler for the shim")
-    source = Path(__file__).parents[1] / "benchmarks" / "programs" / "fakecpu.c"
-    library = tmp_path_factory.mktemp("shim") / "fakecpu.so"
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
-    return {"LD_PRELOAD": str(library), "FAKE_NCPU": "32", "COMPOSABLE_NUM_THREADS": "2"}
-
-
-def test_activation_keeps_libraries_that_see_too_many_cpus_at_p(believe_in_32_cpus):
-    code = """
-import composable_threads as ct
-active = ct.activate()
-import numpy, scipy.linalg, sklearn.cluster
-def widths():
-    return sorted({library["width"] for library in ct.info()["libraries"]})
-print(widths())
-active.deactivate()
+held = threading.Event()
+with ct.Executor(2) as executor:
+    futures = [executor.submit(held.wait) for _ in range(2)]
+    until(lambda: _native.counts()["running"] == 2)
+    print(widths()["openblas"], fork())  # the tasks stay with the parent
+    held.set()
 print(widths())
 """
-    assert check_fresh(code, env=believe_in_32_cpus).splitlines() == ["[2]", "[32]"]
+    assert run(code, 2).splitlines() == ["0", "[1] 0", "{'openblas': [2], 'openmp': [2]}"]
 
 
-def test_information_names_every_library_and_its_width():
+def test_a_child_forked_in_a_task_has_tasks_and_widths_of_its_own():
     code = """
-kinds = {(row["kind"], row["scope"], row["width"]) for row in ct.info()["libraries"]}
-print(sorted(kinds))
+import os, warnings
+warnings.filterwarnings("ignore", ".*fork.*", DeprecationWarning)
+def both():
+    return numpy_width(), scipy_width(), widths()["openmp"]
+with ct.task():  # the child is in the middle of it too
+    child = os.fork()
+    if child == 0:
+        code = 1 if both() != (2, 2, [2]) else 0
+        code += 2 if {width[:2] for width in together(3, both)} - {(1, 1), (2, 2)} else 0
+        code += 4 if together(1, both) != [(2, 2, [2])] else 0
+if child == 0:
+    os._exit(code + (8 if both() != (2, 2, [2]) else 0))
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), widths())
 """
-    assert run(code, 2).strip() == "[('openblas', 'process', 2), ('openmp', 'thread', 2)]"
-
-
-def test_activation_sets_spin_limits_only_where_the_user_did_not():
-    code = """
-import ctypes, os, composable_threads as ct
-getenv = ctypes.CDLL(None).getenv  # as the libraries read it
-getenv.restype = ctypes.c_char_p
-names = [b"OPENBLAS_THREAD_TIMEOUT", b"KMP_BLOCKTIME", b"GOMP_SPINCOUNT"]
-before = dict(os.environ)
-with ct.activate():
-    print(*map(getenv, names), dict(os.environ) == before)
-print(*map(getenv, names))
-"""
-    out = check_fresh(code, env={"KMP_BLOCKTIME": "200", "OMP_WAIT_POLICY": "active"})
-    assert out.splitlines() == ["b'4' b'200' None True", "None b'200' None"]
+    assert run(code, 2).strip() == "0 {'openblas': [2], 'openmp': [2]}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import concurrent.futures.thread as futures
 import math
 import multiprocessing.pool as pools
-import os
 import sys
 import threading
 import weakref
@@ -14,7 +13,7 @@ from typing import Any
 
 import _composable_threads_boot as boot
 
-from . import _native
+from . import _native, spinning
 from .executor import _Tasks, check_workers
 from .pool import ThreadPool
 
@@ -53,6 +52,12 @@ def activate(*, slots: int | None = None) -> Activation:
     backend or Dask scheduler that it names stays. Pools that exist already keep their threads. Numba's layer is chosen once
     per process: one that was launched before stays, and ours stays after the end.
 
+    BLAS and OpenMP libraries that are loaded from now on let idle helper threads sleep soon, unless the environment says
+    how long they spin. Widths above P (a container's quota that a library does not see) are lowered to P on the
+    calling thread, on the thread that imports the library and on those that the program starts from now on. MKL keeps the
+    threading layer it has: on oneTBB, with ``MKL_THREADING_LAYER=TBB``, it runs on the arena's threads, but knows no
+    ``mkl.set_num_threads`` and no ``MKL_NUM_THREADS``, so that is the user's choice.
+
     Parameters
     ----------
     slots : int, optional
@@ -83,13 +88,6 @@ def is_active() -> bool:
     return _active > 0
 
 
-# Read when these libraries load, so set before; only where the user has not. Idle helper threads then sleep soon instead
-# of spinning against the other tasks: 134 ms after every OpenBLAS call by default, 10 ms after every region of libgomp,
-# 200 ms of Intel's OpenMP.
-_SPIN_LESS = {"OPENBLAS_THREAD_TIMEOUT": "4", "GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "1"}
-_variables: list[str] = []
-
-
 def _patch(owner: Any, name: str, value: Any) -> None:
     _undo.append((owner, name, getattr(owner, name)))
     setattr(owner, name, value)
@@ -102,10 +100,9 @@ def _enter() -> None:
         return
     _patch_executor(futures.ThreadPoolExecutor)
     _patch_thread_pool(pools.ThreadPool)
-    for name, value in _SPIN_LESS.items():
-        if name not in os.environ and not (name == "GOMP_SPINCOUNT" and "OMP_WAIT_POLICY" in os.environ):
-            os.putenv(name, value)  # for the libraries; the program's own os.environ stays what it is
-            _variables.append(name)
+    spinning.begin_limits()
+    if _native.slots() < _native.limits()["affinity"]:  # else no library believes in more
+        _patch_thread(threading.Thread)
     _native.cap_widths(True)
     boot.set_active(True)
 
@@ -117,10 +114,7 @@ def _leave() -> None:
         return
     boot.set_active(False)
     _native.cap_widths(False)
-    while _variables:
-        name = _variables.pop()
-        if name not in os.environ:  # else the program set it meanwhile
-            os.unsetenv(name)
+    spinning.end_limits()
     while _undo:
         owner, name, value = _undo.pop()
         setattr(owner, name, value)
@@ -195,6 +189,20 @@ def _patch_thread_pool(pool: Any) -> None:
             stock_init(self, processes, initializer, initargs)
 
     _patch(pool, "__init__", __init__)
+
+
+def _patch_thread(thread: Any) -> None:
+    # The first thing that a thread does, in Python 3.10 to 3.13. `run` is its subclasses', and a frame of ours in it would
+    # show in tracebacks.
+    stock = getattr(thread, "_set_ident", None)
+    if stock is None:
+        return
+
+    def _set_ident(self: Any) -> None:
+        stock(self)
+        _native.cap_thread_widths()
+
+    _patch(thread, "_set_ident", _set_ident)
 
 
 def numba_layer_in_use() -> str | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import _composable_threads_boot as boot
 
-from . import _native
+from . import _native, spinning
 
 _HOSTS = ("numba", "joblib", "dask", "distributed", "scikit-learn", "numpy", "scipy")
 
@@ -24,8 +24,11 @@ def info() -> dict[str, Any]:
         so far (`reset_peak`); ``waiting``: threads that need a permit; ``replaced``: permits taken from blocked tasks;
         ``spares``: threads that stand in for workers which wait; ``forked``: in a forked child, whose arena runs on
         spares. ``libraries``: BLAS and OpenMP libraries in the process, each with ``kind``, ``path``, ``width`` in the calling
-        thread now, and ``scope``: ``process`` (one width for all threads), ``thread``, or ``unknown`` (found by its name, but
-        none of the functions that set its width; it is left alone). ``hosts``: versions of installed hosts; ``doors``: which are open; ``tbb``: oneTBB's version and path.
+        thread now, ``scope``, that is, how the width is governed: ``process`` (one for all threads), ``thread`` (one in each,
+        set for each task), ``waiting`` (MKL before its first call, when it takes its threading layer), ``unknown`` (known by
+        its name only; it is left alone) or ``absent`` (not loaded; ``path`` is None); and ``spin_limit``: the variable and value
+        that bound the spinning of its idle threads, or None. ``advice``: sentences on what was too late, for a person.
+        ``hosts``: versions of installed hosts; ``doors``: which are open; ``tbb``: oneTBB's version and path.
 
     Raises
     ------
@@ -38,6 +41,7 @@ def info() -> dict[str, Any]:
     started = _native.started_slots()
     if started is not None and started != found["slots"]:
         found.update(slots=started, slots_source="activate")
+    libraries = [{**library, "spin_limit": spinning.limit_of(library)} for library in _native.libraries()]
     return {
         **found,
         "started": started is not None,
@@ -46,7 +50,8 @@ def info() -> dict[str, Any]:
         "hosts": {name: _version(name) for name in _HOSTS},
         "doors": {module: _door(module) for module in boot.HOOKS},
         "numba_layer": numba_layer_in_use(),
-        "libraries": _native.libraries(),
+        "libraries": libraries,
+        "advice": spinning.advice(libraries) if found["slots"] > 1 else [],
         "tbb": {"version": _native.tbb_version(), "path": _libtbb_path()},
     }
 

@@ -1,0 +1,1 @@
+"""Limits that users set in BLAS libraries themselves, through threadpoolctl."""
