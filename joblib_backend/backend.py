@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -21,12 +20,12 @@ from joblib._parallel_backends import (
     ParallelBackendBase,
     SequentialBackend,
     _retrieve_traceback_capturing_wrapped_call,
-    _TracebackCapturingWrapper,
 )
 from joblib.parallel import TASK_PENDING
 
 from .. import _native
-from .inner_threads import check_inner_limit, inner_limit
+from .call import Call
+from .inner_threads import check_inner_limit
 
 # Calls nested deeper than this run in their caller, so that endless recursion ends as Python's does.
 DEEPEST = 8
@@ -55,7 +54,7 @@ class ComposableBackend(ParallelBackendBase):
     nested_n_jobs: int | None = -1  # the same for a call without n_jobs inside a task
 
     parallel: Any = None
-    _call: _Call | None = None
+    _call: Call | None = None
 
     def __init__(self, nesting_level: int | None = None, inner_max_num_threads: int | None = None, **options: Any):
         super().__init__(nesting_level=nesting_level, inner_max_num_threads=inner_max_num_threads, **options)
@@ -101,19 +100,22 @@ class ComposableBackend(ParallelBackendBase):
         return n_jobs
 
     def start_call(self) -> None:
-        with contextlib.suppress(queue.Empty):  # an aborted call leaves batches there, which would run in this one
-            while True:
-                self.parallel._ready_batches.get(block=False)
-        self._call = _Call(self.parallel, self._n_jobs)
+        self._call = Call(self.parallel, self._n_jobs, self.inner_max_num_threads)
+
+    def stop_call(self) -> None:
+        self.abort_everything()
 
     def submit(self, func: Callable[[], Any], callback: Callable[[Any], None] | None = None) -> None:
         if self._call is None:
             self.start_call()
-        self._call.submit(_Batch(self._call, func, callback, self.inner_max_num_threads))
+        self._call.submit(func, callback)
 
     def apply_async(self, func: Callable[[], Any], callback: Callable[[Any], None] | None = None) -> None:
         """What ``submit`` was called before Joblib 1.5."""
         self.submit(func, callback)
+
+    def compute_batch_size(self) -> int:
+        return 1 if self._call is None else self._call.batch_size()
 
     def retrieve_result_callback(self, out: Any) -> Any:
         return _retrieve_traceback_capturing_wrapped_call(out)
@@ -143,6 +145,14 @@ class ComposableBackend(ParallelBackendBase):
         self.parallel = None
 
     def get_nested_backend(self) -> tuple[ParallelBackendBase, int | None]:
+        call = self._call
+        if call is None:
+            return self._make_nested()
+        if call.nested is None:
+            call.nested = self._make_nested()
+        return call.nested
+
+    def _make_nested(self) -> tuple[ParallelBackendBase, int | None]:
         level = (self.nesting_level or 0) + 1
         if level >= DEEPEST:
             return SequentialBackend(nesting_level=level), None
@@ -158,78 +168,15 @@ class ActivatedBackend(ComposableBackend):
     nested_n_jobs = None
 
 
-class _Call:
-    """One call of a Parallel object: its tasks, and whether it is over."""
-
-    def __init__(self, parallel: Any, n_jobs: int):
-        self.group = _native.TaskGroup(n_jobs)
-        self._parallel = parallel
-        self._closed = False
-        self._error: BaseException | None = None
-
-    def submit(self, batch: _Batch) -> None:
-        # A callback may be about to submit when the call is aborted: either close() finds the batch or this sees it.
-        if not self._closed:
-            self.group.submit(batch)
-            if self._closed:
-                self.group.drop_queued()
-
-    def close(self) -> None:
-        """Drop what is queued, now and later. Tasks that run now end in their own time, unheard."""
-        self._closed = True
-        self._parallel = None
-        self.group.drop_queued()
-
-    def fail(self, error: BaseException) -> None:
-        """Raise `error` in the caller; for one that Joblib did not hear of."""
-        self._error = self._error or error
-        self.group.nudge()
-
-    def ended(self) -> bool:
-        """Whether the caller should stop waiting though tasks are left; raises the error that befell a callback."""
-        if self._error is not None:
-            raise self._error
-        parallel = self._parallel
-        return parallel is None or parallel._aborting
-
-
-class _Batch:
-    """What the arena runs: Joblib's batch, then Joblib's callback."""
-
-    __slots__ = ("_call", "_callback", "_func", "_inner")
-
-    def __init__(self, call: _Call, func: Callable[[], Any], callback: Callable[[Any], None] | None, inner: int | None):
-        self._call = call
-        self._func = func
-        self._callback = callback
-        self._inner = inner
-
-    def _run(self) -> Any:
-        with inner_limit(self._inner):
-            return self._func()
-
-    def __call__(self) -> None:
-        # Whatever happens in here, the callback or the caller must hear of it: Joblib would wait forever.
-        try:
-            try:
-                out = _TracebackCapturingWrapper(self._run)()
-            except BaseException as error:  # Ctrl-C beside the user's code, or a traceback that cannot be formatted
-                out = error
-            if self._callback is not None:
-                self._callback(out)
-        except BaseException as error:
-            self._call.fail(error)
-
-
 class _AwaitedJobs(deque):
     """Stands in for ``Parallel._jobs`` while results are retrieved: asking for its length first waits for one.
 
     Joblib's retrieval loop asks for the length, then sleeps 10 ms if nothing is ready; with this it is.
     """
 
-    def __init__(self, parallel: Any, call: _Call):
+    def __init__(self, parallel: Any, call: Call):
         self._parallel = parallel
-        self._call: _Call | None = call
+        self._call: Call | None = call
         with parallel._lock:
             super().__init__(parallel._jobs)
             parallel._jobs = self
@@ -248,14 +195,14 @@ class _AwaitedJobs(deque):
                 _native.block_end(held)
         return super().__len__()
 
-    def _ready(self, call: _Call) -> bool:
+    def _ready(self, call: Call) -> bool:
         if call.ended() or not self._parallel._wait_retrieval():
             return True
         if not self._parallel.return_ordered:
             return super().__len__() > 0
         return super().__len__() > 0 and self[0].status != TASK_PENDING
 
-    def _wait(self, call: _Call) -> None:
+    def _wait(self, call: Call) -> None:
         timeout = self._parallel.timeout
         if timeout is None:
             call.group.help(lambda: self._ready(call), run=False)

@@ -19,34 +19,25 @@ namespace py = pybind11;
 namespace composable {
 namespace {
 
-// Everything of one computation. As a task it is queued once for every ready node; each time it runs the node that is next
-// then, so that the order is decided as late as possible. Its owner and every time in the queue hold a reference.
-class Computation final : public PythonTask {
+// Everything of one computation. Its owner and every entry in the queue hold a reference.
+class Computation {
  public:
   Computation(const NodeTypes& types, const py::dict& graph, const py::iterable& wanted, int limit);
   Computation(const Computation&) = delete;
 
-  void retain(int times) noexcept { references_.fetch_add(times, std::memory_order_relaxed); }
+  void retain() noexcept { references_.fetch_add(1, std::memory_order_relaxed); }
   void release() noexcept {
     if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
   }
 
-  void run() override {
-    run_next();
-    release();
-  }
-  bool run_raising() override {
-    run();
-    return true;  // what a node raises is the graph's, not its thread's
-  }
-  void drop() noexcept override { release(); }
-
+  /// Takes the node that is next now, if there is one, and runs it.
+  void run_next();
   /// Runs the graph and gives the wanted values by key. Raises the first error.
   py::dict compute();
 
  private:
   ~Computation() = default;
-  void run_next();
+  void queue(int turns, bool kept);
   PyObject* call(Graph::Node node) const;
   void fail(PyObject* error);
   void give_up();
@@ -63,6 +54,35 @@ class Computation final : public PythonTask {
   py::object context_;
   std::atomic<PyObject*> error_{nullptr};
 };
+
+// What is queued: a turn for every ready node. Whose turn it is is decided when it runs, as late as possible.
+class Turn final : public PythonTask {
+ public:
+  explicit Turn(Computation& computation) : PythonTask(&computation), computation_(computation) { computation_.retain(); }
+
+  void run() override {
+    computation_.run_next();
+    end(1);
+  }
+  bool run_raising() override {
+    run();
+    return true;  // what a node raises is the graph's, not its thread's
+  }
+  void drop() noexcept override { end(queued()); }
+
+ private:
+  friend std::default_delete<Turn>;
+  ~Turn() { computation_.release(); }
+  void end(int turns) noexcept {
+    if (release(turns)) delete this;
+  }
+  Computation& computation_;
+};
+
+void Computation::queue(int turns, bool kept) {
+  auto turn = std::make_unique<Turn>(*this);
+  if (group_->submit(turn.get(), turns, kept)) static_cast<void>(turn.release());
+}
 
 Computation::Computation(const NodeTypes& types, const py::dict& graph, const py::iterable& wanted, int limit)
     : types_(types), group_(std::make_shared<TaskGroup>(Arena::instance(), limit)) {
@@ -154,10 +174,7 @@ void Computation::run_next() {
   const int ready = graph_->finish(node, released);
   // Outside every lock: destructors run code of the user's.
   for (Graph::Node gone : released) values_[static_cast<std::size_t>(gone)] = py::object();
-  if (ready > 0) {
-    retain(ready);
-    group_->submit(this, static_cast<std::size_t>(ready), true);
-  }
+  if (ready > 0) queue(ready, true);
 }
 
 // The first error stops the graph; nodes that run now end unseen.
@@ -193,13 +210,12 @@ py::dict Computation::compute() {
   if (!graph_->accessible()) throw py::value_error("Found no accessible jobs in dask");
   context_ = py::reinterpret_steal<py::object>(PyContext_CopyCurrent());
   if (const int ready = graph_->ready(); ready > 0) {
-    retain(ready);
-    group_->submit(this, static_cast<std::size_t>(ready), false);
+    queue(ready, false);
     try {
       // A thread of the program sleeps, as under Dask's threads: Ctrl-C and errors reach it at once. One that is in a task
       // runs nodes of this graph meanwhile.
       help_group(*group_, [this] { return error_.load(std::memory_order_acquire) != nullptr; },
-                 this_thread().task_depth > 0, std::nullopt);
+                 this_thread().task_depth > 0 ? TaskGroup::Watch::work : TaskGroup::Watch::nudges, std::nullopt);
     } catch (...) {
       give_up();
       throw;

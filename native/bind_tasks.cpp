@@ -19,34 +19,51 @@ namespace {
 constexpr auto kSignalLook = std::chrono::milliseconds(20);
 constexpr auto kLongSleep = std::chrono::seconds(10);
 
+// A callable that gives False has nothing left to do: the runs that it is still queued for are taken back.
 class PyTask final : public PythonTask {
  public:
-  explicit PyTask(py::object callable) : callable_(std::move(callable)) {}
+  PyTask(py::object callable, TaskGroup& group) : PythonTask(callable.ptr()), callable_(std::move(callable)), group_(group) {}
 
   void run() override {
     if (!call()) PyErr_WriteUnraisable(callable_.ptr());
-    delete this;
+    end(1);
   }
 
   bool run_raising() override {
     const bool done = call();
-    delete this;
+    end(1);
     return done;
   }
 
-  void drop() noexcept override { delete this; }
+  void drop() noexcept override { end(queued()); }
 
   const py::object& callable() const noexcept { return callable_; }
+
+  static void withdraw(TaskGroup& group, const py::object& callable) {
+    for (Task* task : group.take_queued(callable.ptr())) task->drop();
+  }
 
  private:
   bool call() const {
     PyObject* result = PyObject_CallNoArgs(callable_.ptr());
+    if (result == Py_False) withdraw(group_, callable_);
     Py_XDECREF(result);
     return result != nullptr;
   }
 
-  py::object callable_;
+  void end(int runs) noexcept {
+    if (release(runs)) delete this;
+  }
+
+  const py::object callable_;
+  TaskGroup& group_;  // lives while it has tasks
 };
+
+void submit(TaskGroup& group, py::object callable, int runs) {
+  if (runs < 1) throw std::invalid_argument("a callable is submitted for at least 1 run, not " + std::to_string(runs));
+  auto task = std::make_unique<PyTask>(std::move(callable), group);
+  if (group.submit(task.get(), runs)) task.release();
+}
 
 // The GIL is kept from one task of a group to the next: the interpreter shares it out by itself.
 void execute(TaskGroup& group, Task* first, ThreadState& self) {
@@ -65,7 +82,8 @@ void execute(TaskGroup& group, Task* first, ThreadState& self) {
 
 }  // namespace
 
-bool help_group(TaskGroup& group, const std::function<bool()>& stop, bool run, std::optional<double> timeout) {
+bool help_group(TaskGroup& group, const std::function<bool()>& stop, TaskGroup::Watch watch, std::optional<double> timeout) {
+  const bool run = watch == TaskGroup::Watch::work;
   ThreadState& self = this_thread();
   Arena& arena = Arena::instance();
   HelpScope scope(arena, self);
@@ -76,9 +94,13 @@ bool help_group(TaskGroup& group, const std::function<bool()>& stop, bool run, s
   bool idle = false;
   std::exception_ptr error;
   try {
-    for (;;) {
-      const std::uint64_t seen = group.finished();
-      if (stop() || Clock::now() >= limit) break;
+    for (std::optional<std::uint64_t> checked;;) {
+      const std::uint64_t seen = group.seen(watch);
+      if (checked != seen) {
+        checked = seen;
+        if (stop && stop()) break;
+      }
+      if (timeout && Clock::now() >= limit) break;
       if (run) {
         if (Task* task = group.claim(self)) {
           {
@@ -94,7 +116,7 @@ bool help_group(TaskGroup& group, const std::function<bool()>& stop, bool run, s
       {
         GilAway away;
         auto deadline = std::min(limit, Clock::now() + (main_thread ? Clock::duration(kSignalLook) : kLongSleep));
-        state = group.wait(self, run, seen, deadline);
+        state = group.wait(self, watch, seen, deadline);
       }
       if (state == TaskGroup::State::idle) {
         idle = true;
@@ -120,7 +142,9 @@ bool help_group(TaskGroup& group, const std::function<bool()>& stop, bool run, s
 namespace {
 
 bool help(TaskGroup& group, const py::object& check, bool run, std::optional<double> timeout) {
-  return help_group(group, [&] { return !check.is_none() && check().cast<bool>(); }, run, timeout);
+  using Watch = TaskGroup::Watch;
+  if (check.is_none()) return help_group(group, nullptr, run ? Watch::work : Watch::nudges, timeout);
+  return help_group(group, [&] { return check().cast<bool>(); }, run ? Watch::work : Watch::ends, timeout);
 }
 
 void drop_queued(TaskGroup& group, const py::object& each) {
@@ -171,9 +195,8 @@ void register_tasks(py::module_& module) {
       .def("__exit__", [](TaskContext& context, const py::args&) { context.exit(); });
   py::class_<TaskGroup, std::shared_ptr<TaskGroup>>(module, "TaskGroup")
       .def(py::init([](int limit) { return std::make_shared<TaskGroup>(Arena::instance(), limit); }), py::arg("limit"))
-      .def("submit",
-           [](TaskGroup& group, py::object callable) { group.submit(new PyTask(std::move(callable))); },
-           py::arg("callable"))
+      .def("submit", &submit, py::arg("callable"), py::arg("runs") = 1)
+      .def("withdraw", &PyTask::withdraw, py::arg("callable"))
       .def("help", &help, py::arg("check") = py::none(), py::arg("run") = true, py::arg("timeout") = py::none())
       .def("drop_queued", &drop_queued, py::arg("each") = py::none())
       .def("nudge", &TaskGroup::nudge)

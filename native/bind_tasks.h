@@ -16,12 +16,13 @@ class PythonTask : public Task {
   virtual bool run_raising() = 0;
 
  protected:
+  using Task::Task;
   ~PythonTask() = default;
 };
 
-/// The calling thread, which has the GIL, waits for the group; with `run` it runs the group's tasks meanwhile. Returns true
-/// when the group is idle, false when `stop`, called with the GIL, said so or `timeout` seconds have passed. Throws what
-/// `stop` or a signal handler raised.
-bool help_group(TaskGroup& group, const std::function<bool()>& stop, bool run, std::optional<double> timeout);
+/// The calling thread, which has the GIL, waits for the group; with Watch::work it runs the group's tasks meanwhile. Returns
+/// true when the group is idle, false when `stop` said so or `timeout` seconds have passed. `stop`, if there is one, is
+/// called with the GIL, at first and whenever something moved that is watched. Throws what it or a signal handler raised.
+bool help_group(TaskGroup& group, const std::function<bool()>& stop, TaskGroup::Watch watch, std::optional<double> timeout);
 
 }  // namespace composable

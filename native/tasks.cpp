@@ -1,6 +1,7 @@
 #include "tasks.h"
 
 #include <algorithm>
+#include <iterator>
 #include <stdexcept>
 
 namespace composable {
@@ -27,13 +28,14 @@ void TaskGroup::renew(Lock&) {
   if (generation_ == arena_.generation()) return;
   generation_ = arena_.generation();
   queued_.clear();  // leaked: destroying them could run code of the user's
+  waiting_ = 0;
   watchers_.clear();
   active_ = 0;
   counted_ = 0;
 }
 
 bool TaskGroup::recount(Lock& held) noexcept {
-  const auto present = static_cast<std::size_t>(active_) + queued_.size();
+  const auto present = static_cast<std::size_t>(active_) + waiting_;
   const int now = static_cast<int>(std::min(present, static_cast<std::size_t>(limit_)));
   if (now == counted_) return false;
   arena_.add_load(held, now - counted_);
@@ -41,24 +43,40 @@ bool TaskGroup::recount(Lock& held) noexcept {
   return true;
 }
 
-void TaskGroup::submit(Task* task) { submit(task, 1, false); }
-
-void TaskGroup::submit(Task* task, std::size_t times, bool kept) {
-  if (times == 0) return;
+bool TaskGroup::submit(Task* task, int runs, bool kept) {
   Lock held = arena_.lock();
   renew(held);
-  queued_.insert(queued_.end(), times, task);
+  const bool joins = task->what_ != nullptr && !queued_.empty() && queued_.back()->what_ == task->what_;
+  if (joins) {
+    task = queued_.back();
+  } else {
+    queued_.push_back(task);
+  }
+  task->queued_ += runs;
+  task->runs_.fetch_add(runs, std::memory_order_relaxed);
+  waiting_ += static_cast<std::size_t>(runs);
   if (recount(held)) arena_.adjust_widths(held);
   if (!alive_) alive_ = shared_from_this();
-  if (kept && times == 1) return;  // next() opens the group if this thread does not take it after all
-  for (Waiter* waiter : watchers_) arena_.call(*waiter);
-  if (wanted() > 0) arena_.open(held, *this);
+  if (kept && runs == 1) return !joins;  // next() opens the group if this thread does not take it after all
+  if (wanted() > 0) {
+    tell(Watch::work);
+    arena_.open(held, *this);
+  }
   arena_.settle(held);
+  return !joins;
+}
+
+// Who queues for a permit already is woken when it gets one.
+void TaskGroup::tell(Watch of) {
+  for (const Watcher& watcher : watchers_) {
+    if (watcher.watch == of && !watcher.waiter->wants_permit) arena_.call(*watcher.waiter);
+  }
 }
 
 Task* TaskGroup::pop(Lock& held) {
   Task* task = queued_.front();
-  queued_.pop_front();
+  if (--task->queued_ == 0) queued_.pop_front();
+  --waiting_;
   ++active_;
   if (wanted() <= 0) arena_.close(held, *this);
   return task;
@@ -70,17 +88,20 @@ std::shared_ptr<TaskGroup> TaskGroup::finish(Lock& held, ThreadState& self) {
   ++finished_;
   recount(held);
   if (wanted() > 0) arena_.open(held, *this);
-  const bool idle = queued_.empty() && active_ == 0;
-  for (Waiter* waiter : watchers_) {
-    // Who waits in the middle of a task needs a permit to go on: this thread's, at once.
-    if (idle && waiter->self.task_depth > 0) arena_.hand_over(held, self, *waiter);
-    arena_.call(*waiter);
+  if (waiting_ > 0 || active_ > 0) {
+    tell(Watch::ends);
+    return nullptr;
   }
-  return idle ? std::move(alive_) : nullptr;
+  for (const Watcher& watcher : watchers_) {
+    // Who waits in the middle of a task needs a permit to go on: this thread's, at once.
+    if (watcher.waiter->self.task_depth > 0) arena_.hand_over(held, self, *watcher.waiter);
+    arena_.call(*watcher.waiter);
+  }
+  return std::move(alive_);
 }
 
 int TaskGroup::wanted() const noexcept {
-  return std::min(static_cast<int>(std::min<std::size_t>(queued_.size(), 1u << 20)), limit_ - active_);
+  return std::min(static_cast<int>(std::min<std::size_t>(waiting_, 1u << 20)), limit_ - active_);
 }
 
 void TaskGroup::work(Lock& held, ThreadState& self) noexcept {
@@ -136,46 +157,56 @@ void TaskGroup::ended(ThreadState& self) {
   if (arena_.someone_waits(held)) arena_.drop_permit(held, self);
 }
 
-TaskGroup::State TaskGroup::wait(ThreadState& self, bool helping, std::uint64_t seen, Clock::time_point deadline) {
+TaskGroup::State TaskGroup::wait(ThreadState& self, Watch watch, std::uint64_t seen, Clock::time_point deadline) {
   Lock held = arena_.lock();
   renew(held);
-  if (queued_.empty() && active_ == 0) return State::idle;
-  if (finished_ != seen) return State::moved;
+  const auto idle = [this] { return waiting_ == 0 && active_ == 0; };
+  if (idle()) return State::idle;
+  if (moved(watch) != seen) return State::moved;
   Waiter waiter(self);
-  waiter.wants_permit = helping && wanted() > 0;
+  waiter.wants_permit = watch == Watch::work && wanted() > 0;
   if (waiter.wants_permit) {
     if (arena_.try_permit(held, self)) return State::permit;
   } else {
-    arena_.drop_permit(held, self);
-    if (queued_.empty() && active_ == 0) return State::idle;
-    if (finished_ != seen) return State::moved;
+    arena_.drop_permit(held, self);  // may drop the lock, too
+    if (idle()) return State::idle;
+    if (moved(watch) != seen || (watch == Watch::work && wanted() > 0)) return State::moved;
   }
   const bool had = self.holds.load(std::memory_order_relaxed);
-  watchers_.push_back(&waiter);
+  watchers_.push_back({&waiter, watch});
   arena_.wait(held, waiter, deadline);
-  std::erase(watchers_, &waiter);
-  if (queued_.empty() && active_ == 0) return State::idle;
+  std::erase_if(watchers_, [&](const Watcher& watcher) { return watcher.waiter == &waiter; });
+  if (idle()) return State::idle;
   if (!had && self.holds.load(std::memory_order_relaxed)) return State::permit;
   return waiter.called ? State::moved : State::late;
 }
 
-std::uint64_t TaskGroup::finished() {
+std::uint64_t TaskGroup::seen(Watch watch) {
   Lock held = arena_.lock();
-  return finished_;
+  return moved(watch);
 }
 
-std::deque<Task*> TaskGroup::take_queued() {
+std::deque<Task*> TaskGroup::take_queued(const void* what) {
   std::deque<Task*> taken;
   std::shared_ptr<TaskGroup> last;
   {
     Lock held = arena_.lock();
     renew(held);
-    taken.swap(queued_);
+    if (what == nullptr) {
+      taken.swap(queued_);
+    } else {
+      std::copy_if(queued_.begin(), queued_.end(), std::back_inserter(taken),
+                   [&](const Task* task) { return task->what_ == what; });
+      std::erase_if(queued_, [&](const Task* task) { return task->what_ == what; });
+    }
+    for (const Task* task : taken) waiting_ -= static_cast<std::size_t>(task->queued_);
     recount(held);
     arena_.adjust_widths(held);
-    arena_.close(held, *this);
-    for (Waiter* waiter : watchers_) arena_.call(*waiter);
-    if (active_ == 0) last = std::move(alive_);
+    if (wanted() <= 0) arena_.close(held, *this);
+    if (waiting_ == 0 && active_ == 0) {
+      for (const Watcher& watcher : watchers_) arena_.call(*watcher.waiter);
+      last = std::move(alive_);
+    }
   }
   return taken;
 }
@@ -183,14 +214,15 @@ std::deque<Task*> TaskGroup::take_queued() {
 TaskGroup::Load TaskGroup::load() {
   Lock held = arena_.lock();
   renew(held);
-  return {static_cast<int>(queued_.size()), active_};
+  return {static_cast<int>(waiting_), active_};
 }
 
 void TaskGroup::nudge() {
   Lock held = arena_.lock();
   renew(held);
   ++finished_;
-  for (Waiter* waiter : watchers_) arena_.call(*waiter);
+  ++nudges_;
+  for (const Watcher& watcher : watchers_) arena_.call(*watcher.waiter);
 }
 
 void TaskGroup::set_limit(int limit) {

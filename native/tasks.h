@@ -4,14 +4,17 @@
 // also the unit of the user's own limit (n_jobs, max_workers), on top of the arena's permits.
 //
 // State, all under the arena's lock:
-//   queued_    submitted, not started
+//   queued_    submitted, not started; one entry may stand for many runs of the same callable
+//   waiting_   how many runs that are
 //   active_    being run now, by workers or by threads that help
 //   finished_  how many ended, so that a sleeper can tell whether anything moved since it looked
+//   nudges_    how often nudge() was called; part of finished_
 //   counted_   its part of the arena's load: what may run at once
 //   watchers_  threads asleep until something moves
 //   alive_     itself, while anything is queued or active, so that its owner may forget it
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -20,16 +23,28 @@
 
 namespace composable {
 
-/// One callable. Runs once, then destroys itself. It keeps its errors to itself; not noexcept all the same, because the
-/// end of the interpreter may unwind a thread in the middle of one (gil.h).
+/// One callable. Each run that it was submitted for is a task of its own; with the last one, or when the rest is
+/// dropped, it destroys itself. It keeps its errors to itself; run() is not noexcept all the same, because the end of the
+/// interpreter may unwind a thread in the middle of one (gil.h).
 class Task {
  public:
   virtual void run() = 0;
-  /// Destroys it unrun.
+  /// After it was taken off the queue: the runs that it was queued for will not be.
   virtual void drop() noexcept = 0;
 
  protected:
+  /// Tasks of the same `what` that follow each other in the queue share an entry; null: never.
+  explicit Task(const void* what = nullptr) noexcept : what_(what) {}
   ~Task() = default;
+  /// So many runs are over; true for the last ones, after which nobody else has a pointer to it.
+  bool release(int runs) noexcept { return runs_.fetch_sub(runs, std::memory_order_acq_rel) == runs; }
+  int queued() const noexcept { return queued_; }
+
+ private:
+  friend class TaskGroup;
+  const void* const what_;
+  int queued_ = 0;            // runs not begun; under the arena's lock
+  std::atomic<int> runs_{0};  // those and the ones that have not ended
 };
 
 class TaskGroup final : public Source, public std::enable_shared_from_this<TaskGroup> {
@@ -40,10 +55,10 @@ class TaskGroup final : public Source, public std::enable_shared_from_this<TaskG
 
   /// Owned by shared_ptr. At most `limit` of its tasks run at once; throws std::invalid_argument below 1.
   TaskGroup(Arena& arena, int limit);
-  void submit(Task* task);
-  /// The same task so many times; each time is run, or dropped, once. With `kept` the calling thread, which runs a task of
-  /// this group, takes the next one itself: nobody is summoned for a single one.
-  void submit(Task* task, std::size_t times, bool kept);
+  /// Queues `runs` >= 1 runs of `task`. False if the newest entry took them, being of the same callable; `task` stays the
+  /// caller's then. With `kept` the calling thread, which runs a task of this group, takes the next one itself: nobody is
+  /// summoned for a single one.
+  bool submit(Task* task, int runs = 1, bool kept = false);
   /// The next task for a worker that just ran one; null when it should look at the board again.
   Task* next(ThreadState& self);
 
@@ -51,13 +66,19 @@ class TaskGroup final : public Source, public std::enable_shared_from_this<TaskG
   /// A task for a thread that waits for this group, or null: nothing is queued, or no permit is free.
   Task* claim(ThreadState& self);
   void ended(ThreadState& self);
-  /// Sleeps until the group is idle, something finished after `seen`, a permit came (if `helping`), or the deadline.
-  /// Gives the thread's own permit away meanwhile; HelpScope takes it back.
-  State wait(ThreadState& self, bool helping, std::uint64_t seen, Clock::time_point deadline);
-  std::uint64_t finished();
+  /// What a thread that waits wants to hear of, beside the end of all tasks.
+  enum class Watch {
+    nudges,  // only that
+    ends,    // every task's end, too
+    work,    // something to run, too: it helps
+  };
+  /// Sleeps until the group is idle, what it watches moved after `seen`, a permit came (if it watches for work), or the
+  /// deadline. Gives the thread's own permit away meanwhile; HelpScope takes it back.
+  State wait(ThreadState& self, Watch watch, std::uint64_t seen, Clock::time_point deadline);
+  std::uint64_t seen(Watch watch);
 
-  /// Takes what is queued off the group; the caller drops it.
-  std::deque<Task*> take_queued();
+  /// Takes what is queued off the group, or what of it is `what`; the caller drops it.
+  std::deque<Task*> take_queued(const void* what = nullptr);
   struct Load {
     int queued, active;
   };
@@ -83,11 +104,20 @@ class TaskGroup final : public Source, public std::enable_shared_from_this<TaskG
   int limit_;
   const int depth_;
   std::uint64_t generation_;
+  struct Watcher {
+    Waiter* waiter;
+    Watch watch;
+  };
+  void tell(Watch of);
+  std::uint64_t moved(Watch watch) const noexcept { return watch == Watch::ends ? finished_ : nudges_; }
+
   std::deque<Task*> queued_;
+  std::size_t waiting_ = 0;
   int active_ = 0;
   int counted_ = 0;
   std::uint64_t finished_ = 0;
-  std::vector<Waiter*> watchers_;
+  std::uint64_t nudges_ = 0;
+  std::vector<Watcher> watchers_;
   std::shared_ptr<TaskGroup> alive_;
 };
 

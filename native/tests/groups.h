@@ -42,10 +42,11 @@ inline void submit(const Group& group, Code code) { group->submit(new Call(std::
 inline bool help(TaskGroup& group, bool run = true, const std::function<bool()>& stop = {}) {
   ThreadState& self = this_thread();
   HelpScope scope(Arena::instance(), self);
+  const auto watch = run ? TaskGroup::Watch::work : stop ? TaskGroup::Watch::ends : TaskGroup::Watch::nudges;
   const auto late = Clock::now() + kPatience;
   bool idle = false;
   for (;;) {
-    const std::uint64_t seen = group.finished();
+    const std::uint64_t seen = group.seen(watch);
     if ((stop && stop()) || !CHECK(Clock::now() < late)) break;
     if (run) {
       if (Task* task = group.claim(self)) {
@@ -58,7 +59,7 @@ inline bool help(TaskGroup& group, bool run = true, const std::function<bool()>&
         continue;
       }
     }
-    idle = group.wait(self, run, seen, late) == TaskGroup::State::idle;
+    idle = group.wait(self, watch, seen, late) == TaskGroup::State::idle;
     if (idle) break;
   }
   scope.restore();

@@ -264,22 +264,23 @@ TEST(a_group_that_nobody_owns_lives_until_its_last_task_has_ended) {
 }
 
 TEST(a_waiter_is_told_idle_moved_or_late) {
+  using Watch = TaskGroup::Watch;
   GroupsAtRest rest;
   ThreadState& self = this_thread();
   const Group group = make(1);
-  CHECK(group->wait(self, false, 0, Clock::now() + kPatience) == TaskGroup::State::idle);
+  CHECK(group->wait(self, Watch::ends, 0, Clock::now() + kPatience) == TaskGroup::State::idle);
   Gate gates[2];
   for (Gate& gate : gates) submit(group, [&] { gate.wait_open(); });
-  const std::uint64_t seen = group->finished();
-  CHECK(group->wait(self, false, seen, Clock::now() + 1ms) == TaskGroup::State::late);
-  CHECK(group->wait(self, false, seen + 1, Clock::now() + kPatience) == TaskGroup::State::moved);
+  const std::uint64_t seen = group->seen(Watch::ends);
+  CHECK(group->wait(self, Watch::ends, seen, Clock::now() + 1ms) == TaskGroup::State::late);
+  CHECK(group->wait(self, Watch::ends, seen + 1, Clock::now() + kPatience) == TaskGroup::State::moved);
   std::thread nudge([&] { group->nudge(); });
-  CHECK(group->wait(self, false, seen, Clock::now() + kPatience) == TaskGroup::State::moved);
+  CHECK(group->wait(self, Watch::ends, seen, Clock::now() + kPatience) == TaskGroup::State::moved);
   nudge.join();
-  CHECK(group->finished() == seen + 1);
+  CHECK(group->seen(Watch::ends) == seen + 1);
   gates[0].open();
-  CHECK(group->wait(self, false, seen + 1, Clock::now() + kPatience) == TaskGroup::State::moved);
-  CHECK(group->finished() == seen + 2);
+  CHECK(group->wait(self, Watch::ends, seen + 1, Clock::now() + kPatience) == TaskGroup::State::moved);
+  CHECK(group->seen(Watch::ends) == seen + 2);
   gates[1].open();
   CHECK(help(*group, false));
 }

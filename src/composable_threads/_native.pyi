@@ -8,17 +8,23 @@ from typing import Any, TypeAlias
 _Integers: TypeAlias = array[int] | bytes | bytearray | memoryview | Sequence[int]
 
 class TaskGroup:
-    """The tasks of one call, executor or graph, in order of submission; at most `limit` at once."""
+    """The tasks of one call, executor or graph, in order of submission; at most `limit` at once.
+
+    A callable that is submitted for several runs is called as often, each time as a task; where it returns False nothing is
+    left for it to do, and the runs it is still queued for are dropped.
+    """
 
     limit: int
     def __init__(self, limit: int) -> None: ...
-    def submit(self, callable: Callable[[], object]) -> None: ...
+    def submit(self, callable: Callable[[], object], runs: int = 1) -> None: ...
+    def withdraw(self, callable: Callable[[], object]) -> None:
+        """Drop the runs for which exactly this object is queued."""
     def help(
         self, check: Callable[[], bool] | None = None, run: bool = True, timeout: float | None = None
     ) -> bool:
         """Wait until the group is idle (True), `check` is true or `timeout` seconds passed (False).
 
-        With `run` the calling thread runs the group's tasks meanwhile. Raises KeyboardInterrupt in the main thread.
+        `check` is asked at first and after every nudge(); without `run` also when tasks ended. With `run` the calling thread runs the group's tasks meanwhile. Raises KeyboardInterrupt in the main thread.
         """
     def drop_queued(self, each: Callable[[Any], object] | None = None) -> None: ...
     def nudge(self) -> None: ...

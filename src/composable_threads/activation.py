@@ -88,8 +88,11 @@ def is_active() -> bool:
     return _active > 0
 
 
+_INHERITED = object()
+
+
 def _patch(owner: Any, name: str, value: Any) -> None:
-    _undo.append((owner, name, getattr(owner, name)))
+    _undo.append((owner, name, vars(owner).get(name, _INHERITED)))
     setattr(owner, name, value)
 
 
@@ -117,14 +120,19 @@ def _leave() -> None:
     spinning.end_limits()
     while _undo:
         owner, name, value = _undo.pop()
-        setattr(owner, name, value)
+        if value is _INHERITED:
+            delattr(owner, name)
+        else:
+            setattr(owner, name, value)
     for executor in list(_executors.values()):
         _outlive(executor)
 
 
 def _patch_executor(executor: Any) -> None:
     # Methods, not the name: modules that imported the class before, and their subclasses, are reached too.
-    stock_init, stock_submit, stock_shutdown = executor.__init__, executor.submit, executor.shutdown
+    stock_init, stock_submit, stock_map, stock_shutdown = (
+        executor.__init__, executor.submit, executor.map, executor.shutdown
+    )  # fmt: skip
     stock_start = getattr(executor, "_adjust_thread_count", None)
 
     def __init__(
@@ -149,10 +157,18 @@ def _patch_executor(executor: Any) -> None:
             return stock_submit(self, fn, *args, **kwargs)
         return tasks.submit(None, fn, args, kwargs)
 
+    def map(
+        self: Any, fn: Any, *iterables: Any, timeout: float | None = None, chunksize: int = 1, **options: Any
+    ) -> Any:
+        tasks = self.__dict__.get("_composable")
+        if tasks is None or options or type(self).submit is not submit:  # a subclass may want to see each call
+            return stock_map(self, fn, *iterables, timeout=timeout, chunksize=chunksize, **options)
+        return tasks.map(fn, iterables, timeout, in_context=False)
+
     def shutdown(self: Any, wait: bool = True, *, cancel_futures: bool = False) -> None:
         _shutdown(self, stock_shutdown, wait, cancel_futures)
 
-    for ours, stock in ((__init__, stock_init), (submit, stock_submit), (shutdown, stock_shutdown)):
+    for ours, stock in ((__init__, stock_init), (submit, stock_submit), (map, stock_map), (shutdown, stock_shutdown)):
         ours.__doc__ = stock.__doc__
         _patch(executor, ours.__name__, ours)
 

@@ -7,8 +7,9 @@ import contextvars
 import operator
 import os
 import threading
+import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor as _BaseExecutor
 from concurrent.futures import Future
 from concurrent.futures.thread import BrokenThreadPool
@@ -16,6 +17,7 @@ from typing import Any
 
 from . import _native
 from ._blocking import awaiting, here
+from ._map import MapCalls
 
 _executors: weakref.WeakSet[_Tasks] = weakref.WeakSet()
 _interpreter_ends = False
@@ -43,7 +45,7 @@ class ArenaFuture(Future):
         if self.done() or not (here.running or _native.holds_permit()):
             return wait(timeout)
         work = self._work
-        if timeout is None and work.may_run_here():
+        if timeout is None and work.tasks.may_run_here():
             # As a task of its own, of which this thread runs the one that it waits for: Numba's thread mask and the
             # widths of BLAS that it sets end with it.
             group = _native.TaskGroup(1)
@@ -93,24 +95,15 @@ class _Work:
         self._kwargs = kwargs
         self._claim = [None]
 
-    def may_run_here(self) -> bool:
-        """Whether the task on this thread that waits for it may run it on its own stack.
-
-        An executor of one worker is a queue: its tasks begin in order and never overlap. So out of turn run only those
-        of an executor without a limit, and those that wait for this very thread to end its task.
-        """
-        tasks = self.tasks
-        if not tasks.thread_is_prepared():
-            return False
-        if len(here.running) < _DEEPEST:
-            return not tasks.limited or tasks in here.running
-        return tasks.limited and tasks in here.running and tasks.group.active >= tasks.group.limit
-
-    def drop(self) -> Future | None:
-        """The future of a call that nobody runs any more; the call and its arguments are forgotten."""
+    def cancel(self) -> None:
+        """Nobody runs it any more."""
         future = self.future
+        self._forget()
+        if future is not None and future.cancel():
+            future.set_running_or_notify_cancel()
+
+    def _forget(self) -> None:
         self.future = self._fn = self._args = self._kwargs = self._context = None
-        return future
 
     def __call__(self) -> None:
         try:
@@ -121,14 +114,13 @@ class _Work:
             self.future, self._fn, self._args, self._kwargs, self._context, self.tasks,
         )  # fmt: skip
         # An argument must not live as long as a queue entry that somebody else has run already.
-        self.drop()
+        self._forget()
         if not future.set_running_or_notify_cancel():
             return
         running = here.running
         running.append(tasks)
         try:
-            if not tasks.prepare_thread():
-                raise BrokenThreadPool(_BROKEN)
+            tasks.prepare_thread()
             result = fn(*args, **kwargs) if context is None else context.run(fn, *args, **kwargs)
         except BaseException as error:
             running.pop()
@@ -160,12 +152,12 @@ class _Tasks:
         self._lock = threading.Lock()
         _executors.add(self)
 
-    def prepare_thread(self) -> bool:
-        """Run the initializer once per thread, before that thread's first task; False if one failed."""
+    def prepare_thread(self) -> None:
+        """Run the initializer once per thread, before that thread's first task; BrokenThreadPool if one failed."""
         if self._broken:
-            return False
-        if self.thread_is_prepared():
-            return True
+            raise BrokenThreadPool(_BROKEN)
+        if self._thread_is_prepared():
+            return
         try:
             self.initializer(*self._initargs)  # type: ignore[misc]
         except BaseException:
@@ -173,14 +165,32 @@ class _Tasks:
 
             logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=True)
             self._broken = True
-            return False
+            raise BrokenThreadPool(_BROKEN) from None
         self._prepared.done = True
-        return True
 
-    def thread_is_prepared(self) -> bool:
+    def _thread_is_prepared(self) -> bool:
         return self.initializer is None or getattr(self._prepared, "done", False)
 
+    def may_run_here(self) -> bool:
+        """Whether the task on this thread that waits for one of these may run it on its own stack.
+
+        An executor of one worker is a queue: its tasks begin in order and never overlap. So out of turn run only those
+        of an executor without a limit, and those that wait for this very thread to end its task.
+        """
+        if not self._thread_is_prepared():
+            return False
+        if len(here.running) < _DEEPEST:
+            return not self.limited or self in here.running
+        return self.limited and self in here.running and self.group.active >= self.group.limit
+
     def submit(self, context: contextvars.Context | None, fn: Callable, args: tuple, kwargs: dict) -> ArenaFuture:
+        work = _Work(self, context, fn, args, kwargs)
+        future = work.future
+        self.submit_runs(work, 1)
+        return future  # type: ignore[return-value]
+
+    def submit_runs(self, work: Callable[[], Any], runs: int) -> None:
+        """Queue so many runs of `work`, each a task; it has a method `cancel`, for a shutdown."""
         with self._lock:
             if self._broken:
                 raise BrokenThreadPool(_BROKEN)
@@ -188,10 +198,16 @@ class _Tasks:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             if _interpreter_ends:
                 raise RuntimeError("cannot schedule new futures after interpreter shutdown")
-            work = _Work(self, context, fn, args, kwargs)
-            future = work.future
-            self.group.submit(work)
-        return future
+            self.group.submit(work, runs)
+
+    def map(
+        self, fn: Callable, iterables: tuple[Iterable, ...], timeout: float | None, *, in_context: bool
+    ) -> Iterator[Any]:
+        """What ``concurrent.futures.Executor.map`` does; `in_context`: each call in a copy of the caller's context."""
+        end = None if timeout is None else timeout + time.monotonic()
+        calls = MapCalls(self, fn)
+        calls.submit_all(iterables, in_context)
+        return calls.results(end)
 
     # Where the user set no limit it is the arena's size, so that tasks which wait for their own inner work do not make room
     # for ever more of the outermost level. But a task that waits for something outside the arena gives its place to another,
@@ -225,7 +241,7 @@ class _Tasks:
         with self._lock:
             self._closed = True
         if cancel_futures:
-            self.group.drop_queued(_cancel)
+            self.group.drop_queued(lambda work: work.cancel())
         if wait:
             self.join()
 
@@ -238,12 +254,6 @@ class _Tasks:
     def renew_after_fork(self) -> None:
         # Another thread of the parent may have been in submit().
         self._lock = threading.Lock()
-
-
-def _cancel(work: _Work) -> None:
-    future = work.drop()
-    if future is not None and future.cancel():
-        future.set_running_or_notify_cancel()
 
 
 def _renew_after_fork() -> None:
@@ -317,6 +327,20 @@ class Executor(_BaseExecutor):
     def submit(self, fn: Callable, /, *args: Any, **kwargs: Any) -> Future:
         """Schedule ``fn(*args, **kwargs)``; raises RuntimeError after shutdown."""
         return self._tasks.submit(contextvars.copy_context(), fn, args, kwargs)
+
+    def map(
+        self, fn: Callable, *iterables: Iterable, timeout: float | None = None, chunksize: int = 1, **options: Any
+    ) -> Iterator[Any]:
+        """``map(fn, *iterables)`` with its calls as tasks, begun at once and in order; results come in order.
+
+        `timeout`: seconds from now after which a result that is not there is a TimeoutError. `chunksize` is ignored, as by
+        ``ThreadPoolExecutor``: every call is a task. Where a call raises, its error is raised in the place of the result; then,
+        or if the iterator is closed, the calls that have not begun are dropped.
+        """
+        # Options of newer Pythons; a subclass that may want to see each call.
+        if options or type(self).submit is not Executor.submit:
+            return super().map(fn, *iterables, timeout=timeout, chunksize=chunksize, **options)
+        return self._tasks.map(fn, iterables, timeout, in_context=True)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more tasks; with `wait`, return when those submitted are done, `cancel_futures` drops those queued."""

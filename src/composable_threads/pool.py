@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing.pool as stock
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from . import _native
 from ._blocking import awaiting
+from ._relay import Relay
 from .executor import check_workers
+
+
+# How often, and after how many seconds, a thread looks again whether it may draw from a stream, before it sleeps.
+_LOOKS = 4
+_LOOK = 50e-6
 
 
 class ThreadPool(stock.ThreadPool):
@@ -49,7 +57,7 @@ class ThreadPool(stock.ThreadPool):
         self._prepared = threading.local()
         self._group = _native.TaskGroup(self._processes)
         self._taskqueue = _Feeder(self)
-        self._result_lock = threading.RLock()
+        self._store = Relay(self._fill)
 
     def __repr__(self) -> str:
         return f"<{type(self).__module__}.{type(self).__qualname__} state={self._state} processes={self._processes}>"
@@ -74,17 +82,17 @@ class ThreadPool(stock.ThreadPool):
             raise ValueError("Pool is still running")
         self._group.help(run=False)
 
-    def _store(self, job: int, index: int, outcome: tuple[bool, Any]) -> None:
-        # The original's results are filled, and its callbacks called, by one thread.
-        if not self._result_lock.acquire(blocking=False):
-            with awaiting():
-                self._result_lock.acquire()
+    def _fill(self, job: int, index: int, outcome: tuple[bool, Any]) -> None:
+        # The original's results are filled, and its callbacks called, by one thread at a time.
+        result = self._cache.get(job)
+        if result is None:
+            return
         try:
-            result = self._cache.get(job)
-            if result is not None:
-                result._set(index, outcome)
-        finally:
-            self._result_lock.release()
+            result._set(index, outcome)
+        except BaseException as error:  # of a callback; ends the thread that called it in the original, and so all
+            threading.excepthook(
+                threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread()))
+            )
 
 
 # The original's results wait on an event or a condition; in a task of ours the permit serves others meanwhile.
@@ -145,66 +153,100 @@ class _Results(dict):
 class _Feeder:
     """Stands in for the original's task queue: what is put there goes to the arena.
 
-    The original puts a pair: tasks ``(job, index, func, args, kwargs)``, as a list of one or as a generator, and a function
-    to be told how many there were. The generator may be endless, so it is drawn from as tasks run. The group is given
-    tickets, all alike: whoever runs one runs the first task that nobody has drawn. There are as many tickets as tasks
-    in lists, and for each generator as many more as tasks of it may run at once.
+    The original puts a pair: tasks ``(job, index, func, args, kwargs)``, as a list of one or as a generator, and for an
+    `imap` a function to be told how many there were. The generator of an `imap` may be endless, so it is drawn from as tasks
+    run; that of a `map` ends and is drawn from at once. The group is given tickets, all alike: whoever runs one runs the first
+    task that nobody has drawn. There are as many tickets as tasks in lists, and for each stream as many more as tasks of it
+    may run at once.
     """
 
     def __init__(self, pool: ThreadPool):
         self._pool = pool
-        self._lock = threading.Lock()
-        self._sources: deque[_Source] = deque()  # under the lock
+        self._sources: deque[_Listed | _Streamed] = deque()
+        self._ticket = self._run_ticket  # always the same object: tickets next to each other share an entry
 
     def put(self, item: tuple[Iterable, Callable[[int], None] | None]) -> None:
         tasks, set_length = item
-        streamed = not isinstance(tasks, list)
-        self._sources.append(_Source(iter(tasks), set_length, streamed))
-        for _ in range(self._pool._processes if streamed else len(tasks)):  # type: ignore[arg-type]
-            self._pool._group.submit(self._run_ticket)
+        pool = self._pool
+        if set_length is None:
+            listed = _Listed(tasks)
+            self._sources.append(listed)
+            tickets = len(listed.tasks)
+        else:
+            self._sources.append(_Streamed(iter(tasks), set_length, lambda: pool._group.submit(self._ticket)))
+            tickets = pool._processes
+        if tickets > 0:
+            pool._group.submit(self._ticket, tickets)
 
     def clear(self) -> None:
         self._sources.clear()
 
     def _run_ticket(self) -> None:
-        task = self._draw()
-        if task is not None:
-            _run(self._pool, task)
-
-    def _draw(self) -> Any:
-        if not self._lock.acquire(blocking=False):
-            with awaiting():
-                self._lock.acquire()
-        try:
-            while self._sources and self._pool._state != stock.TERMINATE:
+        while self._pool._state != stock.TERMINATE:
+            try:
                 source = self._sources[0]
-                try:
-                    task = next(source.tasks)
-                except BaseException as error:
-                    if self._sources and self._sources[0] is source:
-                        self._sources.popleft()
-                    if source.set_length is not None:
-                        source.set_length(source.drawn)
-                    if isinstance(error, StopIteration):
-                        continue
-                    raise
-                source.drawn += 1
-                if source.streamed:
-                    self._pool._group.submit(self._run_ticket)
-                return task
-            return None
+            except IndexError:
+                return
+            try:
+                task = source.draw()
+            except BaseException as error:
+                with contextlib.suppress(ValueError):  # another thread has removed it
+                    self._sources.remove(source)
+                if isinstance(error, StopIteration):
+                    continue
+                raise
+            _run(self._pool, task)
+            return
+
+
+class _Listed:
+    __slots__ = ("tasks",)
+
+    def __init__(self, tasks: Iterable):
+        self.tasks = deque(tasks)
+
+    def draw(self) -> Any:
+        try:
+            return self.tasks.popleft()
+        except IndexError:
+            raise StopIteration from None
+
+
+class _Streamed:
+    __slots__ = ("_drawn", "_lock", "_more", "_set_length", "_tasks")
+
+    def __init__(self, tasks: Iterator, set_length: Callable[[int], None], more: Callable[[], None]):
+        self._tasks = tasks
+        self._set_length: Callable[[int], None] | None = set_length
+        self._more = more
+        self._drawn = 0
+        self._lock = threading.Lock()
+
+    def draw(self) -> Any:
+        self._acquire()
+        try:
+            task = next(self._tasks)
+        except BaseException:
+            if self._set_length is not None:
+                self._set_length(self._drawn)
+                self._set_length = None
+            raise
+        else:
+            self._drawn += 1
+            self._more()
+            return task
         finally:
             self._lock.release()
 
-
-class _Source:
-    __slots__ = ("drawn", "set_length", "streamed", "tasks")
-
-    def __init__(self, tasks: Iterator, set_length: Callable[[int], None] | None, streamed: bool):
-        self.tasks = tasks
-        self.set_length = set_length
-        self.streamed = streamed
-        self.drawn = 0
+    def _acquire(self) -> None:
+        # A thread asleep at a lock is handed it before it has the GIL, so the one that has the GIL must wait for it: two
+        # threads with short tasks would do that for each. So at first only look again.
+        for _ in range(_LOOKS):
+            if self._lock.acquire(blocking=False):
+                return
+            time.sleep(_LOOK)
+        with awaiting():
+            self._lock.acquire()
 
 
 def _run(pool: ThreadPool, task: tuple) -> None:

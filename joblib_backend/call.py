@@ -1,0 +1,227 @@
+"""One call of a ``joblib.Parallel`` object in the arena: its tasks, how large its batches are, whether it is over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from queue import SimpleQueue
+from time import perf_counter
+from typing import Any
+
+from joblib import parallel as joblib_parallel
+from joblib._utils import _ExceptionWithTraceback
+from joblib.parallel import BatchedCalls
+
+from .. import _native
+from .._relay import Relay
+from .inner_threads import inner_limit
+
+# A batch is about so many seconds of making, running and collecting its tasks, if Joblib is asked to choose its size ...
+BATCH_SECONDS = 0.001
+# ... and at most so many times as large as the one before.
+GROWTH = 8
+
+of_thread = joblib_parallel._backend  # where Joblib keeps the configuration of each thread
+by_default = joblib_parallel.default_parallel_config
+
+
+class Call:
+    """One call of a Parallel object.
+
+    Joblib's callbacks, which also take the next tasks from the user's iterator, run in the threads that run tasks, one at a
+    time. Not because of Joblib's lock: two threads that want it would hand it back and forth, see Relay.
+    """
+
+    def __init__(self, parallel: Any, n_jobs: int, inner: int | None):
+        self.group = _native.TaskGroup(n_jobs)
+        self.nested: tuple[Any, int | None] | None = None  # what get_nested_backend() gives for all batches
+        self._parallel = parallel
+        self._n_jobs = n_jobs
+        self.inner = inner
+        self._closed = False
+        self._error: BaseException | None = None
+        self._relay = Relay(self._hear)
+        self._configs: dict[int, tuple[dict, Any, dict]] = {}
+        # Batches that Joblib left there when it aborted an earlier call would run in this one. And Joblib needs no more of
+        # a queue than this one can do, which is in C.
+        self._ready = parallel._ready_batches = SimpleQueue()
+        # Only where nobody can tell that results come together: a generator's consumer, or a time-out, could.
+        self._chooses = parallel.batch_size == "auto" and not parallel.return_generator and parallel.timeout is None
+        self._size = 1
+        self._drawn = 0
+        self._drawn_at = 0.0
+        self._told = False
+
+    def batch_size(self) -> int:
+        """How many tasks Joblib should put in a batch.
+
+        Joblib draws that many times n_jobs from the iterator when the last batch of those is dispatched. How long ago it did
+        so last says what a task costs, including the iterator: one that is slow, as if it made large arguments, is not
+        asked for more than is needed soon.
+        """
+        if self._closed:
+            return 1
+        if not self._chooses or not self._ready.empty():
+            return self._size
+        now = perf_counter()
+        if self._told:
+            per_task = (now - self._drawn_at) / self._drawn
+            self._size = max(1, min(int(BATCH_SECONDS / per_task), GROWTH * self._size))
+        self._drawn = self._size * self._n_jobs
+        self._drawn_at = now
+        return self._size
+
+    def submit(self, func: Callable[[], Any], callback: Callable[[Any], None] | None) -> None:
+        # A callback may be about to submit when the call is aborted: either close() finds the batch or this sees it.
+        if self._closed:
+            return
+        if self._chooses and type(func) is BatchedCalls and len(func.items) > 1:
+            self.group.submit(_SharedBatch(self, func, callback), len(func.items))
+        else:
+            self.group.submit(_Batch(self, func, callback))
+        if self._closed:
+            self.group.drop_queued()
+
+    def run(self, func: Callable[[], Any]) -> Any:
+        """What ``func()`` gives, which is Joblib's batch."""
+        if self.inner is not None:
+            with inner_limit(self.inner):
+                return self._run(func)
+        return self._run(func)
+
+    def _run(self, func: Callable[[], Any]) -> Any:
+        if type(func) is not BatchedCalls:
+            return func()
+        outside = getattr(of_thread, "config", by_default)
+        of_thread.config = self.config(func, outside)
+        try:
+            return [task(*args, **kwargs) for task, args, kwargs in func.items]
+        finally:
+            of_thread.config = outside
+
+    def config(self, batch: BatchedCalls, outside: dict) -> dict:
+        """Joblib's configuration in a task, on a thread that had `outside`: what it makes anew for every batch."""
+        known = self._configs.get(id(outside))
+        if known is not None and known[0] is outside and known[1] is batch._backend:
+            return known[2]
+        config = {**outside, "backend": batch._backend, "n_jobs": batch._n_jobs}
+        self._configs[id(outside)] = outside, batch._backend, config
+        return config
+
+    def tell(self, callback: Callable[[Any], None] | None, out: Any) -> None:
+        """Tell Joblib of a batch's end, sooner or later."""
+        if callback is not None:
+            self._relay(callback, out)
+        parallel = self._parallel
+        if parallel is None or parallel._aborting:
+            self.group.nudge()
+
+    def _hear(self, callback: Callable[[Any], None], out: Any) -> None:
+        self._told = True
+        try:
+            callback(out)
+        except BaseException as error:
+            self.fail(error)
+
+    def close(self) -> None:
+        """Drop what is queued, now and later. Tasks that run now end in their own time, unheard."""
+        self._closed = True
+        self._parallel = None
+        self.group.drop_queued()
+        self.group.nudge()
+
+    def fail(self, error: BaseException) -> None:
+        """Raise `error` in the caller; for one that Joblib did not hear of."""
+        self._error = self._error or error
+        self.group.nudge()
+
+    def ended(self) -> bool:
+        """Whether the caller should stop waiting though tasks are left; raises the error that befell a callback."""
+        if self._error is not None:
+            raise self._error
+        parallel = self._parallel
+        return parallel is None or parallel._aborting
+
+
+# What the arena runs. Whatever happens in there, the callback or the caller must hear of it: Joblib would wait forever.
+
+
+class _Batch:
+    """One of Joblib's batches, as one task."""
+
+    __slots__ = ("_call", "_callback", "_func")
+
+    def __init__(self, call: Call, func: Callable[[], Any], callback: Callable[[Any], None] | None):
+        self._call = call
+        self._func = func
+        self._callback = callback
+
+    def __call__(self) -> None:
+        call, func = self._call, self._func
+        try:
+            try:
+                out = call.run(func)
+            except BaseException as error:
+                out = _captured(error)
+            call.tell(self._callback, out)
+        except BaseException as error:
+            call.fail(error)
+
+
+_NONE_LEFT = None, None
+
+
+class _SharedBatch:
+    """One of Joblib's batches, of which every item is a task.
+
+    So others take the rest where one item turns out to be long, or waits for a later one. The first error ends it.
+    """
+
+    __slots__ = ("_call", "_callback", "_func", "_left", "_numbered", "_results")
+
+    def __init__(self, call: Call, func: BatchedCalls, callback: Callable[[Any], None] | None):
+        count = len(func.items)
+        self._call = call
+        self._func = func
+        self._callback = callback
+        # Iterators in C give each value once, whoever asks.
+        self._numbered = enumerate(func.items)
+        self._left = iter(range(count - 1, -1, -1))
+        self._results: list[Any] = [None] * count
+
+    def __call__(self) -> bool | None:
+        call = self._call
+        try:
+            try:
+                number, item = next(self._numbered, _NONE_LEFT)
+                if item is None:
+                    return False
+                if call.inner is None:
+                    self._run(number, *item)
+                else:
+                    with inner_limit(call.inner):
+                        self._run(number, *item)
+                if next(self._left) > 0:
+                    return None
+                out: Any = self._results
+            except BaseException as error:
+                self._func.items.clear()
+                out = _captured(error)
+            call.tell(self._callback, out)
+        except BaseException as error:
+            call.fail(error)
+        return None
+
+    def _run(self, number: int, task: Callable, args: tuple, kwargs: dict) -> None:
+        outside = getattr(of_thread, "config", by_default)
+        of_thread.config = self._call.config(self._func, outside)
+        try:
+            self._results[number] = task(*args, **kwargs)
+        finally:
+            of_thread.config = outside
+
+
+def _captured(error: BaseException) -> Any:
+    try:
+        return _ExceptionWithTraceback(error)
+    except BaseException as worse:  # a traceback that cannot be formatted
+        return worse

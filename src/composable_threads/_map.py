@@ -1,0 +1,139 @@
+"""``Executor.map``: many calls of one function, without a future for each."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError, TimeoutError
+from contextvars import copy_context
+from itertools import islice
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from . import _native
+from ._blocking import awaiting, here
+
+if TYPE_CHECKING:
+    from .executor import _Tasks
+
+# Going through these runs no code of the program's, which might want to see its calls begin meanwhile.
+_INERT = frozenset({range, list, tuple, str, bytes, bytearray, dict, set, frozenset})
+_PIECE = 1024
+
+_PENDING = object()
+
+
+class _Failure:
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException):
+        self.error = error
+
+
+class MapCalls:
+    """The calls of one `map` in an executor's group. Each run of it runs the next call that nobody has drawn.
+
+    Results are left in a list. What the consumer waits for is a number in `_awaited`: whoever has that result puts a token
+    into `_arrived`. One that comes late, when the consumer has seen the result already, makes the next wait look twice.
+    """
+
+    def __init__(self, tasks: _Tasks, fn: Callable):
+        self._tasks = tasks
+        self._fn = fn
+        self._calls: deque[tuple[int, tuple, Any]] = deque()  # number, arguments, context
+        self._outcomes: list[Any] = []
+        self._awaited = -1
+        self._arrived: SimpleQueue[None] = SimpleQueue()
+
+    def submit_all(self, iterables: tuple[Iterable, ...], in_context: bool) -> None:
+        """Draw from `iterables` until the shortest ends; what was drawn is submitted before more is."""
+        arguments = enumerate(zip(*iterables, strict=False))
+        piece = _PIECE if all(type(iterable) in _INERT for iterable in iterables) else 1
+        while drawn := [(*call, copy_context() if in_context else None) for call in islice(arguments, piece)]:
+            self._outcomes += [_PENDING] * len(drawn)
+            self._calls += drawn
+            self._tasks.submit_runs(self, len(drawn))
+
+    def results(self, end: float | None) -> Iterator[Any]:
+        """The results in order; a generator whose end drops what has not begun. `end`: by the monotonic clock."""
+        try:
+            for number in range(len(self._outcomes)):
+                yield self._take(number, end)
+        finally:
+            self.cancel()
+
+    def cancel(self) -> None:
+        """Begin no more calls; their results are a CancelledError."""
+        if not self._calls:
+            return
+        while self._calls:
+            try:
+                number = self._calls.popleft()[0]
+            except IndexError:
+                break
+            self._settle(number, _Failure(CancelledError()))
+        self._tasks.group.withdraw(self)
+
+    def _settle(self, number: int, outcome: Any) -> None:
+        self._outcomes[number] = outcome
+        if self._awaited == number:
+            self._arrived.put(None)
+
+    def __call__(self) -> bool | None:
+        try:
+            number, arguments, context = self._calls.popleft()
+        except IndexError:
+            return False
+        tasks, running = self._tasks, here.running
+        running.append(tasks)
+        try:
+            tasks.prepare_thread()
+            outcome = self._fn(*arguments) if context is None else context.run(self._fn, *arguments)
+        except BaseException as error:
+            outcome = _Failure(error)
+        running.pop()
+        self._settle(number, outcome)
+        # An error's traceback refers to this frame: break the cycle.
+        del self, outcome
+        return None
+
+    def _take(self, number: int, end: float | None) -> Any:
+        outcomes = self._outcomes
+        if outcomes[number] is _PENDING:
+            self._await(number, end)
+        outcome, outcomes[number] = outcomes[number], None
+        if type(outcome) is not _Failure:
+            return outcome
+        try:
+            raise outcome.error
+        finally:
+            del outcome, self
+
+    def _await(self, number: int, end: float | None) -> None:
+        pending = self._outcomes
+        self._awaited = number
+        in_task = bool(here.running) or _native.holds_permit()
+        while pending[number] is _PENDING:
+            if not in_task:
+                self._sleep(end)
+            elif end is None and self._begins_by(number) and self._tasks.may_run_here():
+                # As ArenaFuture does.
+                group = _native.TaskGroup(1)
+                group.submit(self)
+                group.help()
+            else:
+                with self._tasks.one_place_lent(), awaiting():
+                    self._sleep(end)
+
+    def _begins_by(self, number: int) -> bool:
+        try:
+            return self._calls[0][0] <= number
+        except IndexError:
+            return False
+
+    def _sleep(self, end: float | None) -> None:
+        try:
+            self._arrived.get(timeout=None if end is None else max(0, end - time.monotonic()))
+        except Empty:
+            raise TimeoutError from None
