@@ -1,5 +1,6 @@
 #include "keeper.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <system_error>
 #include <thread>
@@ -94,6 +95,13 @@ bool Keeper::stands_still(ThreadState& thread) const {
   return end[0] == ')' && end[1] == ' ' && end[2] != 'R';
 }
 
+// On a crowded host a process may get little CPU although one of its tasks computes, with the GIL.
+bool Keeper::someone_is_ready() const {
+  return std::any_of(arena_.in_tasks_.begin(), arena_.in_tasks_.end(), [this](ThreadState* thread) {
+    return thread->holds.load(std::memory_order_relaxed) && !stands_still(*thread);
+  });
+}
+
 void Keeper::look(Lock& held) {
   const std::int64_t all = cpu_ns(CLOCK_PROCESS_CPUTIME_ID);
   for (ThreadState* thread : arena_.in_tasks_) {
@@ -111,7 +119,7 @@ void Keeper::look(Lock& held) {
     if (++thread->slow_looks >= kSlowWindow) {
       const std::int64_t window = kSlowWindow * std::chrono::nanoseconds(kLook).count();
       blocked = blocked || (now - thread->slow_cpu_mark < window / kSlowShare &&
-                            all - thread->slow_all_mark < window / kQuietShare);
+                            all - thread->slow_all_mark < window / kQuietShare && !someone_is_ready());
       thread->slow_looks = 0;
       thread->slow_cpu_mark = now;
       thread->slow_all_mark = all;

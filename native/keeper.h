@@ -23,6 +23,7 @@ class Keeper {
   void run();
   void look(Lock&);
   bool stands_still(ThreadState&) const;
+  bool someone_is_ready() const;
 
   Arena& arena_;
   std::condition_variable wakes_;
