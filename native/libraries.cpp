@@ -60,9 +60,9 @@ constexpr std::array kRows = {
     Row{"flexiblas", Scope::process, {"libflexiblas"}, {}, {}, false, {}, nullptr},
 };
 
-const char* base_name(const std::string& path) noexcept {
-  const char* slash = std::strrchr(path.c_str(), '/');
-  return slash != nullptr ? slash + 1 : path.c_str();
+const char* base_name(const char* path) noexcept {
+  const char* slash = std::strrchr(path, '/');
+  return slash != nullptr ? slash + 1 : path;
 }
 
 int count_loads(dl_phdr_info* info, std::size_t, void* count) {
@@ -70,30 +70,34 @@ int count_loads(dl_phdr_info* info, std::size_t, void* count) {
   return 1;  // the first object tells
 }
 
-int collect_paths(dl_phdr_info* info, std::size_t, void* paths) {
-  if (info->dlpi_name != nullptr && *info->dlpi_name != '\0') {
-    static_cast<std::vector<std::string>*>(paths)->emplace_back(info->dlpi_name);
-  }
-  return 0;
-}
-
-bool is_named(const std::string& path, const char* begin) noexcept {
+bool is_named(const char* path, const char* begin) noexcept {
   return begin != nullptr && std::strncmp(base_name(path), begin, std::strlen(begin)) == 0;
 }
 
-bool is_named(const std::string& path, const std::array<const char*, 4>& begins) noexcept {
+bool is_named(const char* path, const std::array<const char*, 4>& begins) noexcept {
   return std::any_of(begins.begin(), begins.end(), [&](const char* begin) { return is_named(path, begin); });
 }
 
 template <typename Name>
 bool one_is_named(const std::vector<std::string>& paths, const Name& name) noexcept {
-  return std::any_of(paths.begin(), paths.end(), [&](const std::string& path) { return is_named(path, name); });
+  return std::any_of(paths.begin(), paths.end(), [&](const std::string& path) { return is_named(path.c_str(), name); });
 }
 
-const Row* row_of(const std::string& path) noexcept {
+const Row* row_of(const char* path) noexcept {
   const auto row =
       std::find_if(kRows.begin(), kRows.end(), [&](const Row& each) { return is_named(path, each.file_names); });
   return row != kRows.end() ? &*row : nullptr;
+}
+
+// Only paths that a row speaks of: a process has hundreds, and the look is often a worker's.
+int collect_paths(dl_phdr_info* info, std::size_t, void* paths) {
+  const char* path = info->dlpi_name;
+  if (path == nullptr || *path == '\0') return 0;
+  const bool spoken_of = row_of(path) != nullptr || std::any_of(kRows.begin(), kRows.end(), [&](const Row& row) {
+                           return is_named(path, row.needs) || is_named(path, row.unless);
+                         });
+  if (spoken_of) static_cast<std::vector<std::string>*>(paths)->emplace_back(path);
+  return 0;
 }
 
 std::string real_path(const std::string& path) {
@@ -157,7 +161,7 @@ bool Libraries::scan() {
   bool more = false;
   others_.clear();
   for (const std::string& path : paths) {
-    const Row* row = row_of(path);
+    const Row* row = row_of(path.c_str());
     if (row == nullptr || one_is_named(paths, row->unless)) continue;
     List& list = row->scope == Scope::process ? *process_wide : *per_thread;
     if (std::any_of(list.begin(), list.end(), [&](const Library* known) { return known->loaded == path; })) continue;

@@ -44,6 +44,8 @@ bool TaskGroup::recount(Lock& held) noexcept {
 }
 
 bool TaskGroup::submit(Task* task, int runs, bool kept) {
+  // Here too, so that widths are right before the first task starts, and what the look allocates is not in a worker's heap.
+  const bool found = look_for_libraries(this_thread());
   Lock held = arena_.lock();
   renew(held);
   const bool joins = task->what_ != nullptr && !queued_.empty() && queued_.back()->what_ == task->what_;
@@ -55,7 +57,7 @@ bool TaskGroup::submit(Task* task, int runs, bool kept) {
   task->queued_ += runs;
   task->runs_.fetch_add(runs, std::memory_order_relaxed);
   waiting_ += static_cast<std::size_t>(runs);
-  if (recount(held)) arena_.adjust_widths(held);
+  if (recount(held) || found) arena_.adjust_widths(held);
   if (!alive_) alive_ = shared_from_this();
   if (kept && runs == 1) return !joins;  // next() opens the group if this thread does not take it after all
   if (wanted() > 0) {
