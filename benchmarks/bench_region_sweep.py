@@ -6,8 +6,8 @@ omp is at its best here in the middle, where its workers still spin when the nex
 from .bench_regions import PEERS
 from .harness import Case, Question
 
-# About 8 ns of work an element on the machine this was written on.
-SIZES = (60, 190, 560, 1_700, 5_000, 15_000, 46_000, 137_000, 410_000, 1_240_000, 6_000_000)
+# About 2.2 ns of work an element on the machine this was written on.
+SIZES = (230, 700, 2_000, 6_000, 18_000, 55_000, 165_000, 500_000, 1_500_000, 4_500_000, 23_000_000)
 
 QUESTION = Question(
     name="region_sweep",

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <new>
 
 #include <dlfcn.h>
 #include <link.h>
@@ -143,15 +145,36 @@ Libraries& Libraries::instance() {
 }
 
 bool Libraries::refresh() {
+  std::lock_guard lock(mutex_);
+  return look();
+}
+
+bool Libraries::refresh_unless_busy() {
+  std::unique_lock lock(mutex_, std::try_to_lock);
+  return lock.owns_lock() && look();
+}
+
+bool Libraries::look() {
   unsigned long long loads = 0;
   dl_iterate_phdr(count_loads, &loads);
-  if (loads == seen_.load(std::memory_order_relaxed)) return false;
-  std::lock_guard lock(mutex_);
-  if (loads == seen_.load(std::memory_order_relaxed)) return false;
+  if (loads == seen_) return false;
   const bool found = scan();
-  seen_.store(loads, std::memory_order_relaxed);
+  seen_ = loads;
   return found;
 }
+
+// The loader does not make its lock anew in the child of a fork: a thread that was looking just then would leave it locked
+// there for good. A thread that loads a library may fork in the middle of it, hence the limit.
+void Libraries::before_fork() {
+  constexpr auto kPatience = std::chrono::milliseconds(100);
+  held_for_fork_ = mutex_.try_lock_for(kPatience);
+}
+
+void Libraries::after_fork_in_parent() {
+  if (held_for_fork_) mutex_.unlock();
+}
+
+void Libraries::after_fork_in_child() { new (&mutex_) std::timed_mutex; }
 
 bool Libraries::scan() {
   std::vector<std::string> paths;
@@ -182,8 +205,8 @@ bool Libraries::scan() {
 }
 
 std::vector<OtherLibrary> Libraries::others() {
-  refresh();
   std::lock_guard lock(mutex_);
+  look();
   return others_;
 }
 

@@ -42,6 +42,8 @@ class Libraries {
   /// Looks again if anything was loaded since the last look, else costs one short lock of the loader. True if it found
   /// a library to govern.
   bool refresh();
+  /// The same, but leaves it to a thread that looks just now.
+  bool refresh_unless_busy();
   const std::vector<const Library*>& process_wide() const noexcept { return *process_wide_.load(std::memory_order_acquire); }
   const std::vector<const Library*>& per_thread() const noexcept { return *per_thread_.load(std::memory_order_acquire); }
   std::vector<OtherLibrary> others();
@@ -50,10 +52,16 @@ class Libraries {
 
  private:
   using List = std::vector<const Library*>;
+  friend class Lifecycle;
+  bool look();
   bool scan();
+  void before_fork();
+  void after_fork_in_parent();
+  void after_fork_in_child();
 
-  std::mutex mutex_;
-  std::atomic<unsigned long long> seen_{0};  // the loader's count of loads at the last look
+  std::timed_mutex mutex_;  // held by whoever asks the loader; after the arena's lock where both are
+  bool held_for_fork_ = false;
+  unsigned long long seen_ = 0;  // the loader's count of loads at the last look
   std::atomic<const List*> process_wide_{new List};
   std::atomic<const List*> per_thread_{new List};
   std::vector<OtherLibrary> others_;

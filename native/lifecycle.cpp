@@ -7,6 +7,7 @@
 
 #include "arena.h"
 #include "keeper.h"
+#include "libraries.h"
 #include "spares.h"
 #include "workers.h"
 
@@ -17,14 +18,17 @@ int Lifecycle::watch() noexcept { return pthread_atfork(before_fork, after_fork_
 void Lifecycle::before_fork() {
   Arena::making.lock();
   if (Arena* arena = Arena::existing()) arena->mutex_.lock();
+  Libraries::instance().before_fork();
 }
 
 void Lifecycle::after_fork_in_parent() {
+  Libraries::instance().after_fork_in_parent();
   if (Arena* arena = Arena::existing()) arena->mutex_.unlock();
   Arena::making.unlock();
 }
 
 void Lifecycle::after_fork_in_child() {
+  Libraries::instance().after_fork_in_child();
   if (Arena* arena = Arena::existing()) empty(*arena);
   Arena::making.unlock();
 }

@@ -19,8 +19,12 @@ namespace {
 // Divisions per thread of a parfor with the default chunk size. Enough for a triangular loop to level out, few
 // enough that what Numba hoists into every division stays small (benchmarks/bench_regions.py).
 constexpr std::uint64_t kOverDivide = 16;
-// In a full arena: others may join only when a permit becomes free.
-constexpr std::uint64_t kOverDivideFull = 4;
+// In a full arena, where others may join only when a permit becomes free, and for loops that were short when they last ran.
+constexpr std::uint64_t kOverDivideLittle = 4;
+constexpr std::uint64_t kOverDivideShort = 2;
+constexpr double kShortUs = 30;
+// Not worth sharing even with a worker that is there already; divisions only cost here.
+constexpr double kAloneUs = 2;
 
 // Numba's arrays have few arguments; more than this go to the heap.
 constexpr std::size_t kInlineArgs = 32;
@@ -139,8 +143,13 @@ void composable_parallel_for(void* fn, char** args, std::size_t* dims, std::size
             .own_ids = items <= static_cast<std::size_t>(std::max<std::intptr_t>(num_threads, 0))};
   Region::Shape shape{.items = items,
                       .width = static_cast<int>(std::max<std::intptr_t>(num_threads, 1)),
-                      .body_id = reinterpret_cast<std::uintptr_t>(fn),
-                      .divisions = is_parfor(call)};
+                      .body_id = reinterpret_cast<std::uintptr_t>(fn)};
+  if (is_parfor(call)) {
+    if (const std::uintptr_t loop = std::exchange(self.kernel.loop, 0); loop != 0) {
+      shape.body_id = loop;
+      shape.units = static_cast<double>(self.kernel.loop_size) / static_cast<double>(items);
+    }
+  }
   if (carries_dependence(call)) {
     shape.width = 1;
     call.own_ids = false;
@@ -182,10 +191,19 @@ std::uintptr_t composable_get_sched_size(std::uintptr_t num_threads, std::uintpt
   if (kernel.chunked) return divisions_for_chunk(size, kernel.chunk_size);
   if (num_threads <= 1 || deterministic()) return std::max<std::uintptr_t>(num_threads, 1);
   const Arena& arena = Arena::instance();
-  const bool alone = this_thread().holds.load(std::memory_order_relaxed) && !arena.has_free_permit();
+  // The place of the call stands for the loop: parallel_for finds what it costs under the same number.
+  const auto loop = kernel.loop = reinterpret_cast<std::uintptr_t>(__builtin_return_address(0));
+  kernel.loop_size = size;
+  const double known_us = Region::learned_us(loop) * static_cast<double>(size);
+  if (known_us >= 0 && known_us < kAloneUs) return 1;
+  std::uint64_t each = kOverDivide;
+  if (known_us >= 0 && known_us < kShortUs) {
+    each = kOverDivideShort;
+  } else if (this_thread().holds.load(std::memory_order_relaxed) && !arena.has_free_permit()) {
+    each = kOverDivideLittle;
+  }
   const auto sharers = std::min<std::uint64_t>(num_threads, static_cast<std::uint64_t>(arena.slots()));
-  const std::uint64_t divisions = sharers * (alone ? kOverDivideFull : kOverDivide);
-  return static_cast<std::uintptr_t>(std::clamp<std::uint64_t>(divisions, 1, std::max<std::uint64_t>(size, 1)));
+  return static_cast<std::uintptr_t>(std::clamp<std::uint64_t>(sharers * each, 1, std::max<std::uint64_t>(size, 1)));
 }
 
 std::intptr_t* composable_allocate_sched(std::uintptr_t entries) noexcept {

@@ -23,11 +23,10 @@ constexpr double kLongBlockUs = 200;  // a region of longer blocks is on the boa
 constexpr double kLargestBlockUs = 500;  // bounds the wait of a program thread that needs a runner's permit
 constexpr double kSpinUs = 20;        // the caller's wait for the last blocks before it sleeps
 
-// What regions of a body cost when they were last measured; a wrong or lost entry costs time, never an answer. Of a parfor
-// the whole: how many divisions it is cut into changes.
+// What regions of a body cost when they were last measured; a wrong or lost entry costs time, never an answer.
 struct Learned {
   std::atomic<std::uintptr_t> body_id{0};
-  std::atomic<float> us{0};  // of one item, or of the region
+  std::atomic<float> us{0};  // of one unit
 };
 Learned learned[512];
 
@@ -44,7 +43,7 @@ Region::Region(Arena& arena, ThreadState& caller, bool outermost, const Shape& s
       caller_(caller),
       outermost_(outermost),
       shape_{shape.items, std::min(shape.width, kMostRunners), std::max<std::size_t>(shape.first, 1), shape.fixed,
-             shape.body_id, shape.divisions},
+             shape.body_id, shape.units},
       body_(body),
       context_(context) {}
 
@@ -85,14 +84,24 @@ bool Region::shared_at_once() noexcept {
   if (shape_.fixed > 0) return true;  // who chooses a chunk size expects chunks to differ
   const Learned& entry = learned_of(shape_.body_id);
   if (entry.body_id.load(std::memory_order_relaxed) != shape_.body_id) return true;
-  us_per_item_ = static_cast<double>(entry.us.load(std::memory_order_relaxed)) / learned_units();
+  us_per_item_ = static_cast<double>(entry.us.load(std::memory_order_relaxed)) * shape_.units;
   return us_per_item_ * static_cast<double>(shape_.items) > cost_of_offer(arena_).large_us;
 }
 
+double Region::learned_us(std::uintptr_t body_id) noexcept {
+  const Learned& entry = learned_of(body_id);
+  if (entry.body_id.load(std::memory_order_relaxed) != body_id) return -1;
+  return static_cast<double>(entry.us.load(std::memory_order_relaxed));
+}
+
+// Written only where it changes much: many threads may be running small regions of the same body.
 void Region::learn(double spent_us, std::size_t items) const noexcept {
   if (shape_.body_id == 0 || items == 0) return;
   Learned& entry = learned_of(shape_.body_id);
-  entry.us.store(static_cast<float>(spent_us / static_cast<double>(items) * learned_units()), std::memory_order_relaxed);
+  const double us = spent_us / (static_cast<double>(items) * shape_.units);
+  const double known = learned_us(shape_.body_id);
+  if (known > 0 && us < 1.3 * known && known < 1.3 * us) return;
+  entry.us.store(static_cast<float>(us), std::memory_order_relaxed);
   entry.body_id.store(shape_.body_id, std::memory_order_relaxed);
 }
 
@@ -112,8 +121,11 @@ bool Region::measure() {
     }
     begin = end;
     cursor_.store(begin, std::memory_order_relaxed);
-    if (begin == shape_.items) return false;
     spent = static_cast<double>(ticks() - start) / per_us;
+    if (begin == shape_.items) {
+      learn(spent, begin);
+      return false;
+    }
     if (shape_.fixed == 0) block *= 2;
   } while (spent < cost.measure_us);
   learn(spent, begin);

@@ -32,12 +32,15 @@ class Region final : public Source {
     int width;              // at most this many threads; >= 1
     std::size_t first = 1;  // items in the first measured block
     std::size_t fixed = 0;  // every block has this many items; 0: the region decides
-    std::uintptr_t body_id = 0;  // regions of the same number cost about the same; 0: nothing is known
-    bool divisions = false;      // items are divisions of a loop: the same per region, not per item
+    std::uintptr_t body_id = 0;  // regions of the same number cost about the same per unit; 0: nothing is known
+    double units = 1;            // what an item costs is counted in, such as iterations of a loop: so many each
   };
 
   /// Runs the whole loop; every item ran once at return (unless cancelled), with a full fence.
   static void run(Arena& arena, ThreadState& self, const Shape& shape, Body body, void* context);
+
+  /// What a unit of `body_id` costs, in us; below 0 if nothing is known.
+  static double learned_us(std::uintptr_t body_id) noexcept;
 
   int wanted() const noexcept override;
   void work(Lock& lock, ThreadState& self) noexcept override;
@@ -55,7 +58,6 @@ class Region final : public Source {
   void await_runners(Lock& held);
   bool claim(std::size_t& begin, std::size_t& end) noexcept;
   std::size_t fair_share(std::size_t left) const noexcept;
-  double learned_units() const noexcept { return shape_.divisions ? static_cast<double>(shape_.items) : 1; }
   void cancel() noexcept { cursor_.store(shape_.items, std::memory_order_relaxed); }
   int take_runner(Lock&) noexcept;
 

@@ -16,6 +16,8 @@ struct KernelState {
   std::intptr_t thread_id = 0;   // of the innermost running region, 0 outside
   std::intptr_t mask = 0;        // get_num_threads(); 0: never set on this thread
   std::uintptr_t chunk_size = 0; // set_parallel_chunksize(); 0: the layer decides
+  std::uintptr_t loop = 0;       // where the divisions asked for last were asked for
+  std::uint64_t loop_size = 0;   // how many iterations they cover
   bool chunked = false;          // the divisions asked for last, for the next parfor, follow a chunk size
 };
 

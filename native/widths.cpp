@@ -197,7 +197,7 @@ bool look_for_libraries(ThreadState& self) {
   const std::uint64_t now = ticks();
   if (static_cast<double>(now - self.libraries_seen) < kLookAgainUs * ticks_per_us()) return false;
   self.libraries_seen = now;
-  return Libraries::instance().refresh();
+  return Libraries::instance().refresh_unless_busy();
 }
 
 WidthScope::WidthScope(ThreadState& self, int share) {

@@ -5,6 +5,7 @@ and never fewer while there is work.
 from __future__ import annotations
 
 import pytest
+from fresh import check_fresh
 from numba_kernels import check_numba
 
 START = """
@@ -315,3 +316,25 @@ for _ in range(500):  # spares that nobody needs end
     time.sleep(0.01)
 assert len(alive()) <= before, (before, alive())
 """, slots=4)  # fmt: skip
+
+
+def test_a_loop_that_was_tiny_and_becomes_large_is_shared():
+    # What a loop costs is remembered per iteration; a tiny one is left whole, which a large one must not be.
+    code = """
+    import numba, numpy as np
+    from composable_threads import _native
+    _native.configure(2)
+    @numba.njit(parallel=True, nogil=True)
+    def ids(out):
+        for i in numba.prange(out.size):
+            x = 1.0 + i
+            for _ in range(200):
+                x = np.sqrt(x + 1.0)
+            out[i] = numba.get_thread_id() if x > 0 else 9
+    for _ in range(1000):
+        ids(np.zeros(2))
+    large = np.zeros(500_000)
+    ids(large)
+    print(sorted(set(large)))
+    """
+    assert check_fresh(code, env={"NUMBA_THREADING_LAYER": "composable", "NUMBA_NUM_THREADS": "2"}) == "[np.float64(0.0), np.float64(1.0)]\n"
