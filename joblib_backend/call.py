@@ -9,7 +9,7 @@ from typing import Any
 
 from joblib import parallel as joblib_parallel
 from joblib._utils import _ExceptionWithTraceback
-from joblib.parallel import BatchedCalls
+from joblib.parallel import BatchedCalls, parallel_config
 
 from .. import _native
 from .._relay import Relay
@@ -47,27 +47,29 @@ class Call:
         # Only where nobody can tell that results come together: a generator's consumer, or a time-out, could.
         self._chooses = parallel.batch_size == "auto" and not parallel.return_generator and parallel.timeout is None
         self._size = 1
-        self._drawn = 0
-        self._drawn_at = 0.0
+        self._drawn = 0  # so many tasks were drawn before ...
+        self._drawn_at = perf_counter()  # ... this
         self._told = False
 
     def batch_size(self) -> int:
         """How many tasks Joblib should put in a batch.
 
-        Joblib draws that many times n_jobs from the iterator when the last batch of those is dispatched. How long ago it did
-        so last says what a task costs, including the iterator: one that is slow, as if it made large arguments, is not
-        asked for more than is needed soon.
+        Joblib draws that many times n_jobs from the iterator when all it drew before is dispatched. How long that took says
+        what a task costs, including the iterator: one that is slow, as if it made large arguments, is not asked for more
+        than is needed soon.
         """
-        if self._closed:
+        parallel = self._parallel
+        if self._closed or parallel is None:
             return 1
         if not self._chooses or not self._ready.empty():
             return self._size
-        now = perf_counter()
-        if self._told:
-            per_task = (now - self._drawn_at) / self._drawn
-            self._size = max(1, min(int(BATCH_SECONDS / per_task), GROWTH * self._size))
-        self._drawn = self._size * self._n_jobs
-        self._drawn_at = now
+        now, drawn = perf_counter(), parallel.n_dispatched_tasks
+        if drawn > self._drawn:
+            if self._told:
+                per_task = max((now - self._drawn_at) / (drawn - self._drawn), 1e-7)
+                self._size = max(1, min(int(BATCH_SECONDS / per_task), GROWTH * self._size))
+            self._drawn = drawn
+            self._drawn_at = now
         return self._size
 
     def submit(self, func: Callable[[], Any], callback: Callable[[Any], None] | None) -> None:
@@ -83,29 +85,24 @@ class Call:
 
     def run(self, func: Callable[[], Any]) -> Any:
         """What ``func()`` gives, which is Joblib's batch."""
-        if self.inner is not None:
-            with inner_limit(self.inner):
-                return self._run(func)
-        return self._run(func)
-
-    def _run(self, func: Callable[[], Any]) -> Any:
         if type(func) is not BatchedCalls:
             return func()
         outside = getattr(of_thread, "config", by_default)
-        of_thread.config = self.config(func, outside)
+        of_thread.config = self.config_inside(func, outside)
         try:
             return [task(*args, **kwargs) for task, args, kwargs in func.items]
         finally:
             of_thread.config = outside
 
-    def config(self, batch: BatchedCalls, outside: dict) -> dict:
-        """Joblib's configuration in a task, on a thread that had `outside`: what it makes anew for every batch."""
+    def config_inside(self, batch: BatchedCalls, outside: dict) -> dict:
+        """Joblib's configuration in a task, on a thread that has `outside`; Joblib makes it anew for every batch."""
         known = self._configs.get(id(outside))
         if known is not None and known[0] is outside and known[1] is batch._backend:
             return known[2]
-        config = {**outside, "backend": batch._backend, "n_jobs": batch._n_jobs}
-        self._configs[id(outside)] = outside, batch._backend, config
-        return config
+        with parallel_config(backend=batch._backend, n_jobs=batch._n_jobs) as inside:
+            pass
+        self._configs[id(outside)] = outside, batch._backend, inside
+        return inside
 
     def tell(self, callback: Callable[[Any], None] | None, out: Any) -> None:
         """Tell Joblib of a batch's end, sooner or later."""
@@ -159,7 +156,8 @@ class _Batch:
         call, func = self._call, self._func
         try:
             try:
-                out = call.run(func)
+                with inner_limit(call.inner):
+                    out = call.run(func)
             except BaseException as error:
                 out = _captured(error)
             call.tell(self._callback, out)
@@ -176,13 +174,16 @@ class _SharedBatch:
     So others take the rest where one item turns out to be long, or waits for a later one. The first error ends it.
     """
 
-    __slots__ = ("_call", "_callback", "_func", "_left", "_numbered", "_results")
+    __slots__ = ("_call", "_callback", "_func", "_inside", "_left", "_numbered", "_results")
 
     def __init__(self, call: Call, func: BatchedCalls, callback: Callable[[Any], None] | None):
         count = len(func.items)
+        if call.inner is not None:
+            func.items = [(_run_limited, (call.inner, *item), {}) for item in func.items]
         self._call = call
         self._func = func
         self._callback = callback
+        self._inside: tuple[Any, Any] = None, None  # configurations of the thread that ran the last one: outside, inside
         # Iterators in C give each value once, whoever asks.
         self._numbered = enumerate(func.items)
         self._left = iter(range(count - 1, -1, -1))
@@ -195,11 +196,17 @@ class _SharedBatch:
                 number, item = next(self._numbered, _NONE_LEFT)
                 if item is None:
                     return False
-                if call.inner is None:
-                    self._run(number, *item)
-                else:
-                    with inner_limit(call.inner):
-                        self._run(number, *item)
+                task, args, kwargs = item
+                outside = getattr(of_thread, "config", by_default)
+                known, inside = self._inside
+                if known is not outside:
+                    inside = call.config_inside(self._func, outside)
+                    self._inside = outside, inside
+                of_thread.config = inside
+                try:
+                    self._results[number] = task(*args, **kwargs)
+                finally:
+                    of_thread.config = outside
                 if next(self._left) > 0:
                     return None
                 out: Any = self._results
@@ -211,13 +218,10 @@ class _SharedBatch:
             call.fail(error)
         return None
 
-    def _run(self, number: int, task: Callable, args: tuple, kwargs: dict) -> None:
-        outside = getattr(of_thread, "config", by_default)
-        of_thread.config = self._call.config(self._func, outside)
-        try:
-            self._results[number] = task(*args, **kwargs)
-        finally:
-            of_thread.config = outside
+
+def _run_limited(inner: int, task: Callable, args: tuple, kwargs: dict) -> Any:
+    with inner_limit(inner):
+        return task(*args, **kwargs)
 
 
 def _captured(error: BaseException) -> Any:

@@ -105,6 +105,19 @@ def test_callbacks_get_the_value_or_the_error(make):
     assert sorted(error.args for error in errors) in ([(4,), (5,)], [(4,), (6,)])
 
 
+def test_a_callback_that_fails_is_reported_and_loses_no_other_result(monkeypatch):
+    # In the original it ends the thread that collects all results; its own result never comes in either.
+    told = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: told.append(args.exc_value))
+    with ThreadPool(2) as pool:
+        for i in range(50):
+            pool.apply_async(square, (i,), callback=fails)
+        assert pool.map(square, range(300), chunksize=1) == [i * i for i in range(300)]
+        pool.close()
+        pool.join()
+    assert [type(error) for error in told] == [LookupError] * 50
+
+
 def test_callbacks_never_overlap_and_may_ask_for_more(make):
     pool, inside, most, more = make(4), [0], [0], []
 

@@ -28,8 +28,14 @@ def pair(backend, _):
     return lambda: Parallel(2, backend=backend)(delayed(time.sleep)(0.001) for _ in range(2))
 
 
+def end_workers():
+    from joblib.externals.loky import get_reusable_executor
+
+    get_reusable_executor().shutdown(kill_workers=True)
+
+
 if __name__ == "__main__":
     kind, count, backend = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     run = globals()[kind](backend, count)
     rounds = 50 if kind == "pair" else max(1, min(50, TASKS // count))
-    measure(run, rounds, 1 if kind == "pair" else count)
+    measure(run, rounds, 1 if kind == "pair" else count, end_workers if backend == "loky" else None)

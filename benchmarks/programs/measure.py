@@ -10,11 +10,17 @@ import time
 from collections.abc import Callable
 
 
-def measure(run: Callable[[], object], rounds: int = 5, scale: int | Callable[[], float] = 1) -> None:
+def measure(
+    run: Callable[[], object],
+    rounds: int = 5,
+    scale: int | Callable[[], float] = 1,
+    end: Callable[[], object] | None = None,
+) -> None:
     """Warm up, measure `rounds` calls of `run`, print the medians and end the process.
 
     `scale`: how many units of work one call does; wall and CPU are given per unit. Or a function that says after a call
-    how many seconds it counts. The process ends at once: how long a peer needs to leave is another question.
+    how many seconds it counts. The process ends at once: how long a peer needs to leave is another question. `end`:
+    called before, for child processes that would stay.
     """
     run()
     samples = []
@@ -33,5 +39,7 @@ def measure(run: Callable[[], object], rounds: int = 5, scale: int | Callable[[]
         )
     median = sorted(samples, key=lambda sample: sample["wall_s"])[len(samples) // 2]
     print(json.dumps(median), flush=True)
+    if end is not None:
+        end()
     sys.stdout.flush()
     os._exit(0)

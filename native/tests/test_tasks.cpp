@@ -244,6 +244,124 @@ TEST(what_is_dropped_never_runs_and_what_runs_ends) {
   }
 }
 
+namespace {
+
+// A task for several runs, as the bindings have it.
+class Repeated final : public Task {
+ public:
+  Repeated(const void* what, Code code) : Task(what), code_(std::move(code)) { ++live_tasks; }
+  void run() noexcept override {
+    code_();
+    end(1);
+  }
+  void drop() noexcept override { end(queued()); }
+
+ private:
+  void end(int runs) noexcept {
+    if (!release(runs)) return;
+    --live_tasks;
+    delete this;
+  }
+  const Code code_;
+};
+
+// Whether it got an entry of its own.
+bool submit(const Group& group, const void* what, int runs, Code code) {
+  auto* task = new Repeated(what, std::move(code));
+  const bool own = group->submit(task, runs);
+  if (!own) {
+    --live_tasks;
+    delete task;
+  }
+  return own;
+}
+
+}  // namespace
+
+TEST(each_run_of_an_entry_is_a_task_in_the_order_of_submission) {
+  GroupsAtRest rest;
+  for (int round = 0; round < 100; ++round) {
+    const Group group = make(1);
+    Gate gate;
+    int first = 0, second = 0;
+    std::string order;
+    submit(group, [&] { gate.wait_open(); });
+    CHECK(submit(group, &first, 3, [&] { order += 'a'; }));
+    CHECK(!submit(group, &first, 2, [&] { order += 'x'; }));  // the entry that is there runs once more
+    CHECK(submit(group, &second, 2, [&] { order += 'b'; }));
+    CHECK(submit(group, &first, 1, [&] { order += 'c'; }));
+    CHECK(submit(group, nullptr, 1, [&] { order += 'd'; }) && submit(group, nullptr, 1, [&] { order += 'e'; }));
+    CHECK(group->load().queued >= 10);
+    gate.open();
+    CHECK(help(*group, round % 2 == 0));
+    CHECK(order == "aaaaabbcde");
+  }
+}
+
+TEST(runs_of_one_entry_meet_up_to_the_limit_and_all_run_once) {
+  GroupsAtRest rest;
+  for (int limit = 1; limit <= rest.slots + 2; ++limit) {
+    const Group group = make(limit);
+    Gate gate;
+    std::atomic<int> ran{0};
+    submit(group, nullptr, 200, [&] {
+      gate.meet(limit);
+      ++ran;
+    });
+    CHECK(help(*group, limit % 2 == 0));
+    CHECK(ran == 200 && gate.most() == limit);
+  }
+  CHECK(rest.arena.counts().peak_running <= rest.slots);
+}
+
+TEST(what_is_withdrawn_by_name_leaves_the_rest) {
+  GroupsAtRest rest;
+  for (int round = 0; round < 200; ++round) {
+    const Group group = make(1 + round % 3);
+    int first = 0, second = 0;
+    std::atomic<int> ran_first{0}, ran_second{0};
+    int dropped = 0;
+    for (int i = 0; i < 4; ++i) {
+      submit(group, &first, 5, [&] { ++ran_first; });
+      submit(group, &second, 3, [&] { ++ran_second; });
+    }
+    const int before = group->load().queued;
+    for (Task* task : group->take_queued(&first)) {
+      task->drop();
+      ++dropped;
+    }
+    CHECK(dropped <= 4 && group->load().queued <= before);
+    CHECK(help(*group, round % 2 == 0));
+    CHECK(ran_second == 12 && ran_first <= 20 && (ran_first == 20) == (dropped == 0));
+    CHECK(group->load().queued == 0 && group->load().active == 0);
+  }
+}
+
+TEST(who_watches_for_work_or_nudges_sleeps_through_the_end_of_tasks) {
+  using Watch = TaskGroup::Watch;
+  GroupsAtRest rest;
+  ThreadState& self = this_thread();
+  const Group group = make(1);
+  Gate gates[3];
+  for (Gate& gate : gates) submit(group, [&] { gate.wait_open(); });
+  for (const Watch watch : {Watch::nudges, Watch::work}) {
+    const std::uint64_t seen = group->seen(watch);
+    Gate& gate = gates[watch == Watch::work];
+    std::thread opens([&] { gate.open(); });
+    TaskGroup::State state;
+    do {
+      state = group->wait(self, watch, seen, Clock::now() + 5ms);
+      CHECK(state == TaskGroup::State::late || (watch == Watch::work && state != TaskGroup::State::idle));
+    } while (group->seen(Watch::ends) < (watch == Watch::work ? 2u : 1u));
+    opens.join();
+    CHECK(group->seen(watch) == seen);
+    group->nudge();
+    CHECK(group->wait(self, watch, seen, Clock::now() + kPatience) == TaskGroup::State::moved);
+  }
+  gates[2].open();
+  CHECK(help(*group, false));
+}
+
 TEST(a_group_that_nobody_owns_lives_until_its_last_task_has_ended) {
   GroupsAtRest rest;
   std::vector<std::weak_ptr<TaskGroup>> groups;
