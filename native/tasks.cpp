@@ -126,13 +126,14 @@ Task* TaskGroup::next(ThreadState& self) {
   Lock held = arena_.lock();
   if (self.parents_tasks >= self.task_depth) return nullptr;
   last = finish(held, self);
-  if (!self.holds.load(std::memory_order_relaxed) || wanted() <= 0 || arena_.yields_to_other(held, *this)) {
-    arena_.adjust_widths(held);  // before the GIL is let go: who awaits the result must find widths put back
-    arena_.settle(held);  // what was kept for this thread is for others now
-    return nullptr;
-  }
-  self.share = arena_.adjust_widths(held);
-  return pop(held);
+  const bool goes_on =
+      self.holds.load(std::memory_order_relaxed) && wanted() > 0 && !arena_.yields_to_other(held, *this);
+  self.share = arena_.adjust_widths(held);  // before the GIL is let go: who awaits the result must find widths put back
+  Task* task = goes_on ? pop(held) : nullptr;
+  // What is left, or was kept for this thread, may be for one that is asleep. Or all permits are with tasks that will block:
+  // the keeper must know.
+  if (wanted() > 0) arena_.settle(held);
+  return task;
 }
 
 Task* TaskGroup::claim(ThreadState& self) {
@@ -142,6 +143,7 @@ Task* TaskGroup::claim(ThreadState& self) {
   Task* task = pop(held);
   arena_.task_began(held, self);
   self.share = arena_.adjust_widths(held);
+  if (wanted() > 0) arena_.settle(held);
   return task;
 }
 
