@@ -123,11 +123,14 @@ Task* TaskGroup::next(ThreadState& self) {
   Lock held = arena_.lock();
   if (self.parents_tasks >= self.task_depth) return nullptr;
   last = finish(held, self);
-  if (!self.holds.load(std::memory_order_relaxed) || wanted() <= 0 || arena_.yields_to_other(held, *this)) {
-    return nullptr;
+  Task* task = nullptr;
+  if (self.holds.load(std::memory_order_relaxed) && wanted() > 0 && !arena_.yields_to_other(held, *this)) {
+    self.share = arena_.adjust_widths(held);
+    task = pop(held);
   }
-  self.share = arena_.adjust_widths(held);
-  return pop(held);
+  // What is left may be for a thread that is asleep. Or all permits are with tasks that will block: the keeper must know.
+  if (wanted() > 0) arena_.settle(held);
+  return task;
 }
 
 Task* TaskGroup::claim(ThreadState& self) {
@@ -137,6 +140,7 @@ Task* TaskGroup::claim(ThreadState& self) {
   Task* task = pop(held);
   arena_.task_began(held, self);
   self.share = arena_.adjust_widths(held);
+  if (wanted() > 0) arena_.settle(held);
   return task;
 }
 
