@@ -168,6 +168,19 @@ TEST(a_task_that_stopped_gets_a_permit_back_from_a_region) {
   CHECK(back);
 }
 
+TEST(a_replaced_task_that_ends_has_the_blocked_ones_looked_at_for_what_is_queued) {
+  GroupsAtRest rest;
+  const Group group = make(rest.slots + 1);
+  Gate first, others;
+  submit(group, [&] { first.wait_open(); });  // asleep, so replaced
+  for (int i = 0; i < rest.slots; ++i) submit(group, [&] { others.wait_open(); });
+  submit(group, [&] { others.open(); });
+  CHECK(eventually([&] { return group->load().active == rest.slots + 1; }));
+  std::this_thread::sleep_for(50ms);  // the limit is reached: the keeper has nothing to do, and rests
+  first.open();
+  CHECK(help(*group, false));
+}
+
 TEST(a_helper_that_stops_leaves_the_rest_to_workers) {
   GroupsAtRest rest;
   // In a task, so that the helper keeps its permit when it stops.
