@@ -207,12 +207,14 @@ class _SharedBatch:
                     self._results[number] = task(*args, **kwargs)
                 finally:
                     of_thread.config = outside
-                if next(self._left) > 0:
-                    return None
-                out: Any = self._results
             except BaseException as error:
                 self._func.items.clear()
-                out = _captured(error)
+                out: Any = _captured(error)
+            else:
+                # Once this item is counted another thread may have ended the batch; Joblib would not hear of Ctrl-C then.
+                if next(self._left) > 0:
+                    return None
+                out = self._results
             call.tell(self._callback, out)
         except BaseException as error:
             call.fail(error)

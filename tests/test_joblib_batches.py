@@ -13,9 +13,10 @@ import pytest
 from composable_threads import _native
 from composable_threads._relay import Relay
 from composable_threads.joblib_backend import ComposableBackend
-from composable_threads.joblib_backend.call import Call
+from composable_threads.joblib_backend.call import Call, _SharedBatch
 from fresh import check_fresh
 from joblib import Parallel, delayed, parallel_config
+from joblib.parallel import BatchedCalls
 
 LONG = 30  # seconds after which a test that waits for another thread gives up
 
@@ -178,6 +179,29 @@ def test_a_call_that_is_aborted_leaves_nothing_queued(monkeypatch):
     with pytest.raises(LookupError):
         Parallel(n_jobs=4, backend="composable")(delayed(task)(i) for i in range(9_000))
     assert groups[0].queued == 0
+
+
+def test_ctrl_c_just_after_an_item_was_counted_ends_the_call():
+    class Counted:
+        def __init__(self, left):
+            self.left = left
+
+        def __next__(self):
+            left = next(self.left)
+            if left == 1:
+                batch()  # meanwhile another thread ends the batch
+                raise KeyboardInterrupt
+            return left
+
+    call = Call(Parallel(n_jobs=2, backend="composable"), 2, None)
+    told, failed = [], []
+    call.tell = lambda callback, out: told.append(out)
+    call.fail = failed.append
+    nested = ComposableBackend(nesting_level=1), -1
+    batch = _SharedBatch(call, BatchedCalls([(square, (2,), {}), (square, (3,), {})], nested), None)
+    batch._left = Counted(batch._left)
+    batch()
+    assert told == [[4, 9]] and [type(error) for error in failed] == [KeyboardInterrupt]
 
 
 # --- what surrounds a task
