@@ -37,7 +37,7 @@ class Call:
         self._parallel = parallel
         self._n_jobs = n_jobs
         self.inner = inner
-        self._closed = False
+        self.over = False  # nothing that begins now is waited for
         self._error: BaseException | None = None
         self._relay = Relay(self._hear)
         self._configs: dict[int, tuple[dict, Any, dict]] = {}
@@ -59,7 +59,7 @@ class Call:
         than is needed soon.
         """
         parallel = self._parallel
-        if self._closed or parallel is None:
+        if self.over or parallel is None:
             return 1
         if not self._chooses or not self._ready.empty():
             return self._size
@@ -74,13 +74,13 @@ class Call:
 
     def submit(self, func: Callable[[], Any], callback: Callable[[Any], None] | None) -> None:
         # A callback may be about to submit when the call is aborted: either close() finds the batch or this sees it.
-        if self._closed:
+        if self.over:
             return
         if self._chooses and type(func) is BatchedCalls and len(func.items) > 1:
             self.group.submit(_SharedBatch(self, func, callback), len(func.items))
         else:
             self.group.submit(_Batch(self, func, callback))
-        if self._closed:
+        if self.over:
             self.group.drop_queued()
 
     def run(self, func: Callable[[], Any]) -> Any:
@@ -110,6 +110,7 @@ class Call:
             self._relay(callback, out)
         parallel = self._parallel
         if parallel is None or parallel._aborting:
+            self.over = True
             self.group.nudge()
 
     def _hear(self, callback: Callable[[Any], None], out: Any) -> None:
@@ -121,7 +122,7 @@ class Call:
 
     def close(self) -> None:
         """Drop what is queued, now and later. Tasks that run now end in their own time, unheard."""
-        self._closed = True
+        self.over = True
         self._parallel = None
         self.group.drop_queued()
         self.group.nudge()
@@ -129,6 +130,7 @@ class Call:
     def fail(self, error: BaseException) -> None:
         """Raise `error` in the caller; for one that Joblib did not hear of."""
         self._error = self._error or error
+        self.over = True
         self.group.nudge()
 
     def ended(self) -> bool:
@@ -154,6 +156,8 @@ class _Batch:
 
     def __call__(self) -> None:
         call, func = self._call, self._func
+        if call.over:
+            return
         try:
             try:
                 with inner_limit(call.inner):
@@ -171,7 +175,7 @@ _NONE_LEFT = None, None
 class _SharedBatch:
     """One of Joblib's batches, of which every item is a task.
 
-    So others take the rest where one item turns out to be long, or waits for a later one. The first error ends it.
+    So others take the rest where one item turns out to be long, or waits for a later one.
     """
 
     __slots__ = ("_call", "_callback", "_func", "_inside", "_left", "_numbered", "_results")
@@ -194,7 +198,7 @@ class _SharedBatch:
         try:
             try:
                 number, item = next(self._numbered, _NONE_LEFT)
-                if item is None:
+                if item is None or call.over:
                     return False
                 task, args, kwargs = item
                 outside = getattr(of_thread, "config", by_default)
@@ -208,7 +212,6 @@ class _SharedBatch:
                 finally:
                     of_thread.config = outside
             except BaseException as error:
-                self._func.items.clear()
                 out: Any = _captured(error)
             else:
                 # Once this item is counted another thread may have ended the batch; Joblib would not hear of Ctrl-C then.

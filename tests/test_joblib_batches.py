@@ -160,6 +160,26 @@ def test_an_error_in_a_batch_reaches_the_caller_and_ends_the_batch(place):
     assert parallel(delayed(square)(i) for i in range(3_000)) == [i * i for i in range(3_000)]
 
 
+def test_nothing_more_of_a_batch_begins_after_an_error_though_the_caller_is_busy():
+    for _ in range(6):  # either thread may be the caller
+        ran, failed = [], threading.Event()
+
+        def task(i, ran=ran, failed=failed):
+            ran.append(i)
+            if i == 3_000:
+                assert failed.wait(LONG)
+                time.sleep(0.1)
+            if i == 3_001:
+                failed.set()
+                raise LookupError
+            if i > 3_001:
+                time.sleep(0.001)
+
+        with pytest.raises(LookupError):
+            Parallel(n_jobs=2, backend="composable")(delayed(task)(i) for i in range(9_000))
+        assert len(ran) < 3_020
+
+
 def test_a_call_that_is_aborted_leaves_nothing_queued(monkeypatch):
     groups = []
 
@@ -350,3 +370,24 @@ def test_a_relay_does_not_let_a_thread_wait_for_another():
     release.set()
     thread.join(LONG)
     assert taken == ["long", "left to the other thread"]
+
+
+def test_a_turn_that_comes_in_the_last_moment_is_taken():
+    class Lock:
+        held = False
+
+        def acquire(self, blocking):
+            assert not blocking
+            free, self.held = not self.held, True
+            return free
+
+        def release(self):
+            if len(taken) == 1:
+                relay("late")
+            self.held = False
+
+    taken = []
+    relay = Relay(taken.append)
+    relay._busy = Lock()
+    relay("first")
+    assert taken == ["first", "late"]
