@@ -191,8 +191,6 @@ def apart(gauge):
         until(MOST, 2, gauge)
         if get_thread_id() > 0:
             until(SIGNAL, 1, gauge)
-        for _ in range(20_000):
-            atomic_max(gauge, MOST, 0)  # a loop that was found to be of a microsecond would not be shared next time
         atomic_add(gauge, NOW, -1)
 executor = c.Executor()
 for _ in range(3):
