@@ -78,8 +78,7 @@ def get(
 
     if not isinstance(dsk, Mapping):
         dsk = dsk.__dask_graph__()
-    if not _native.is_converted(_NODE_TYPES, dsk):
-        dsk = spec.convert_legacy_graph(dsk)
+    dsk = spec.convert_legacy_graph(dsk)
     wanted = set(flatten(keys)) if isinstance(keys, list) else {keys}
     try:
         computation = _native.Computation(_NODE_TYPES, dsk, wanted, num_workers)
