@@ -5,6 +5,11 @@ try:
 except ImportError as error:
     raise ImportError("Dask is missing; install it with: pip install 'composable-threads[dask]'") from error
 
-from .scheduler import get
+from _composable_threads_boot import stands_aside as _stands_aside
+
+if _stands_aside("dask"):
+    from dask.threaded import get
+else:
+    from .scheduler import get
 
 __all__ = ["get"]

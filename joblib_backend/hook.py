@@ -20,13 +20,17 @@ def install(parallel):
 
 def activate(parallel):
     """Take over Joblib's default backend and its "threading"; a backend of processes that is named stays."""
+    from _composable_threads_boot import stands_aside
+
+    parallel._composable_threads_stock = parallel.DEFAULT_BACKEND, parallel.BACKENDS["threading"]
+    if stands_aside("joblib"):
+        return
 
     def threading(**options):
         from composable_threads.joblib_backend import ActivatedBackend
 
         return ActivatedBackend(**options)
 
-    parallel._composable_threads_stock = parallel.DEFAULT_BACKEND, parallel.BACKENDS["threading"]
     parallel.BACKENDS["threading"] = threading
     parallel.DEFAULT_BACKEND = "threading"
 

@@ -181,6 +181,7 @@ class Arena {
  private:
   friend class Keeper;
   friend class Lifecycle;
+  friend class Workers;
 
   explicit Arena(int slots);
 

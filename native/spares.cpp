@@ -44,9 +44,10 @@ bool Spares::summon() {
 void Spares::run() {
   ThreadState& self = this_thread();
   self.worker = true;
-  static std::atomic<int> born{0};
+  static std::atomic<unsigned> born{0};
   char name[16];
-  std::snprintf(name, sizeof name, "composable-s%d", born.fetch_add(1) % 1000);
+  // Unsigned, so that no sign is left by the remainder: with one the name would not fit.
+  std::snprintf(name, sizeof name, "composable-s%u", born.fetch_add(1, std::memory_order_relaxed) % 1000);
   pthread_setname_np(pthread_self(), name);
   if (Arena::hooks.started != nullptr) Arena::hooks.started();
   Seat seat;

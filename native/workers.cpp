@@ -62,7 +62,9 @@ Workers::Workers(Arena& arena, int slots)
 Workers::~Workers() = default;
 
 void Workers::summon() {
-  const auto enqueue = [this] { pool_->arena.enqueue([this] { serve(); }); };
+  // What is enqueued carries nothing: all that a worker reads of ours comes to it through the one arena, whose hand-over is
+  // our own, so that ThreadSanitizer, which does not see oneTBB's, can check it.
+  const auto enqueue = [this] { pool_->arena.enqueue([] { Arena::existing()->workers_->serve(); }); };
   bool done = false;
   std::call_once(pool_->first, [&] {
     pool_->keys.watch(enqueue);
@@ -81,9 +83,9 @@ void Workers::serve() {
   ThreadState& self = this_thread();
   if (!self.worker) {
     self.worker = true;
-    static std::atomic<int> born{0};
+    static std::atomic<unsigned> born{0};
     char name[16];
-    std::snprintf(name, sizeof name, "composable-%d", born.fetch_add(1));
+    std::snprintf(name, sizeof name, "composable-%u", born.fetch_add(1, std::memory_order_relaxed) % 10000);
     pthread_setname_np(pthread_self(), name);
     if (Arena::hooks.started != nullptr) Arena::hooks.started();
   }

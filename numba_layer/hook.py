@@ -33,14 +33,28 @@ def install(parallel):
     stock_launch = parallel._launch_threads
     stock_kernel = parallel.build_gufunc_kernel
 
+    from _composable_threads_boot import is_too_old, stands_aside
+
     def selected():
+        if is_too_old("numba"):
+            return False
         if parallel._is_initialized:
             return parallel._threading_layer == "composable"
         name = str(parallel.config.THREADING_LAYER).lower()
         return name == "composable" or (name == "default" and parallel._composable_threads_active)
 
+    def launch_default():
+        # The stock launch raises at a name it does not know.
+        name, parallel.config.THREADING_LAYER = parallel.config.THREADING_LAYER, "default"
+        try:
+            stock_launch()
+        finally:
+            parallel.config.THREADING_LAYER = name
+
     def _launch_threads():
-        if not selected():
+        if str(parallel.config.THREADING_LAYER).lower() == "composable" and stands_aside("numba"):
+            launch_default()
+        elif not selected():
             stock_launch()
         elif not parallel._is_initialized:
             from composable_threads.numba_layer.layer import launch
@@ -68,7 +82,9 @@ def install(parallel):
 
 def activate(parallel):
     """Take over Numba's default layer, not one that the user named."""
-    parallel._composable_threads_active = True
+    from _composable_threads_boot import stands_aside
+
+    parallel._composable_threads_active = not stands_aside("numba")
 
 
 def deactivate(parallel):

@@ -6,6 +6,8 @@ when a host is asked for. From Python 3.15 on ``composable_threads.start`` (PEP 
 is done to each host stands in that host's folder, in ``hook.py``; a hook loads neither this project's native module nor
 libtbb before ``composable`` is really selected, so that a program which does not select it sees no difference.
 
+A host older than `OLDEST` keeps its stock behaviour; a warning says so when ``composable`` is first asked of it.
+
 ``COMPOSABLE_AUTOLOAD=0`` turns this off; ``import composable_threads`` then does the same.
 """
 
@@ -18,12 +20,16 @@ HOOKS = {
     "threadpoolctl": "user_limits",
 }
 
+# Releases that the hooks fit, as pyproject.toml states them.
+OLDEST = {"numba": (0, 60), "joblib": (1, 4), "dask": (2025, 1)}
+
 # Modules that bring a library whose width ``activate()`` bounds.
 LOADS_LIBRARY = frozenset(["numpy.linalg", "scipy.linalg", "sklearn.utils._openmp_helpers", "sklearn"])
 
 active = False  # inside `composable_threads.activate()`
 codes = {}  # host module -> its hook
 hooks = {}  # host module -> its hook, once run
+warned = set()  # hosts that stood aside
 failures = {}  # host module -> what went wrong in its hook; `composable_threads.info()` tells
 
 
@@ -98,6 +104,43 @@ def hook(module):
             code.activate(module)
     except Exception as error:  # a host we do not fit: its import must go on
         failures[module.__name__] = f"{type(error).__name__}: {error}"
+
+
+def version_of(host):
+    """Version of an imported host as text, empty if nobody knows."""
+    found = getattr(sys.modules.get(host), "__version__", None)
+    if found is None:  # Dask says it at the end of its import
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            found = version(host)
+        except PackageNotFoundError:
+            found = ""
+    return str(found)
+
+
+def is_too_old(host):
+    """Whether an imported host is older than we fit. A build without a number ("0+unknown") is taken for a new one."""
+    numbers = []
+    for part in version_of(host).split("+")[0].split(".")[:2]:
+        if not part.isdigit():
+            break
+        numbers.append(int(part))
+    return any(numbers) and tuple(numbers) < OLDEST[host]
+
+
+def stands_aside(host):
+    """`is_too_old`, for the moment at which ``composable`` is asked of the host: the first time it warns."""
+    if not is_too_old(host):
+        return False
+    if host not in warned:
+        warned.add(host)
+        from warnings import warn
+
+        oldest = ".".join(map(str, OLDEST[host]))
+        text = f"composable_threads needs {host} {oldest} or newer; {host} {version_of(host)} keeps its own threads"
+        warn(text, RuntimeWarning, stacklevel=3)
+    return True
 
 
 def set_active(on):

@@ -28,7 +28,7 @@ def info() -> dict[str, Any]:
         set for each task), ``waiting`` (MKL before its first call, when it takes its threading layer), ``unknown`` (known by
         its name only; it is left alone) or ``absent`` (not loaded; ``path`` is None); and ``spin_limit``: the variable and value
         that bound the spinning of its idle threads, or None. ``advice``: sentences on what was too late, for a person.
-        ``hosts``: versions of installed hosts; ``doors``: which are open; ``tbb``: oneTBB's version and path.
+        ``hosts``: versions of installed hosts; ``doors``: which are open, and why others are not; ``tbb``: oneTBB's version and path.
 
     Raises
     ------
@@ -73,7 +73,12 @@ def _door(module: str) -> str:
 
     if module in boot.failures:
         return f"failed: {boot.failures[module]}"
-    return "open" if module in sys.modules else "not imported"
+    if module not in sys.modules:
+        return "not imported"
+    host = module.partition(".")[0]
+    if host in boot.OLDEST and boot.is_too_old(host):
+        return f"stock: {host} {boot.version_of(host)} is too old"
+    return "open"
 
 
 def _libtbb_path() -> str | None:
