@@ -31,11 +31,33 @@ def activate(parallel):
 
         return ActivatedBackend(**options)
 
+    _keep_processes(parallel)
     parallel.BACKENDS["threading"] = threading
     parallel.DEFAULT_BACKEND = "threading"
 
 
+def _keep_processes(parallel):
+    # Before 1.5 Joblib knows no `prefer="processes"` where the default backend runs threads, which it does not without us.
+    if hasattr(parallel, "DEFAULT_PROCESS_BACKEND"):
+        return
+    stock = parallel._composable_threads_stock_choice = parallel._get_active_backend
+    default, processes = parallel.default_parallel_config, parallel._composable_threads_stock[0]
+
+    def _get_active_backend(prefer=default["prefer"], require=default["require"], verbose=default["verbose"]):
+        backend, config = stock(prefer, require, verbose)
+        named = parallel._get_config_param(default["backend"], config, "backend")
+        wish = parallel._get_config_param(prefer, config, "prefer")
+        if named is not None or wish != "processes" or not getattr(backend, "uses_threads", False):
+            return backend, config
+        return parallel.BACKENDS[processes](nesting_level=backend.nesting_level), config.copy()
+
+    parallel._get_active_backend = _get_active_backend
+
+
 def deactivate(parallel):
     """Give both back."""
+    if hasattr(parallel, "_composable_threads_stock_choice"):
+        parallel._get_active_backend = parallel._composable_threads_stock_choice
+        del parallel._composable_threads_stock_choice
     parallel.DEFAULT_BACKEND, parallel.BACKENDS["threading"] = parallel._composable_threads_stock
     del parallel._composable_threads_stock

@@ -130,6 +130,7 @@ def run_extension(folder: Path) -> int:
         "PYTHONMALLOC": "malloc",  # else an overrun stays inside one of CPython's own arenas
         "PYTHONPATH": str(package),
         "COMPOSABLE_NUM_THREADS": "3",
+        "NUMBA_THREADING_LAYER": "composable",
     }
     command: list[str | Path] = [sys.executable, "-X", "faulthandler", SUPPRESSIONS / "stress.py"]
     return int(not check("extension stress", command, env, "done"))

@@ -241,6 +241,8 @@ def test_what_an_aborted_call_did_not_dispatch_is_not_in_the_next_one(base):
 
 
 def test_timeout_ends_the_call_and_leaves_the_backend_usable(backend, form):
+    if form == "generator_unordered" and not hasattr(joblib.parallel, "DEFAULT_PROCESS_BACKEND"):
+        pytest.skip("before 1.5 Joblib itself looks at no clock here")
     release = threading.Event()
     try:
         with pytest.raises(multiprocessing.TimeoutError):

@@ -7,6 +7,7 @@
 #include <functional>
 #include <thread>
 
+#include <pthread.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -91,6 +92,13 @@ inline void spin(std::chrono::nanoseconds time) {
   while (Clock::now() < end) {
   }
 }
+
+#if defined(__SANITIZE_ADDRESS__)
+/// LeakSanitizer asks this at exit. In a child nothing points to what the parent's other threads had on their stacks.
+inline std::atomic<bool> is_child{false};
+inline const int forks_watched = pthread_atfork(nullptr, nullptr, [] { is_child = true; });
+extern "C" [[gnu::visibility("default"), gnu::used]] inline int __lsan_is_turned_off() { return is_child ? 1 : 0; }
+#endif
 
 /// Runs `child` in a forked process; nothing may fail there, and it must come to its end by exit().
 inline void check_in_child(const std::function<void()>& child) {
