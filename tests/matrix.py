@@ -107,15 +107,17 @@ def must_call(command: Sequence[str | Path], *, log: Path) -> None:
 
 
 def install(python: str, kind: str, folder: Path, log: Path) -> Path:
-    """Build the wheel and install it with its hosts; returns the environment's interpreter."""
+    """Install the wheel, built once for each Python, with its hosts; returns the environment's interpreter."""
     base = find_interpreter(python)
     if base is None:
         raise RuntimeError(f"no interpreter of Python {python}")
     inside = folder / "venv" / "bin" / "python"
     pip = [inside, "-m", "pip", "--disable-pip-version-check"]
     must_call([base, "-m", "venv", folder / "venv"], log=log)
-    must_call([*pip, "wheel", "--no-deps", "--wheel-dir", folder, ROOT], log=log)
-    wheel = next(folder.glob("*.whl"))
+    wheels = folder.parent / f"{python}-wheel"
+    if not any(wheels.glob("*.whl")):
+        must_call([*pip, "wheel", "--no-deps", "--wheel-dir", wheels, ROOT], log=log)
+    wheel = next(wheels.glob("*.whl"))
     if kind == "unsupported":
         # The wheel's extras would refuse these versions.
         must_call([*pip, "install", *UNSUPPORTED, "tbb>=2022.2", "pytest>=8", "pytest-xdist"], log=log)
@@ -181,6 +183,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="matrix-") as temporary:
         top = (arguments.folder or Path(temporary)).resolve()
         for python in arguments.python or PYTHONS:
+            shutil.rmtree(top / f"{python}-wheel", ignore_errors=True)
             for kind in arguments.hosts or KINDS:
                 if kind == "unsupported" and tuple(map(int, python.split("."))) > LAST_UNSUPPORTED:
                     continue
