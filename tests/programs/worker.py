@@ -1,0 +1,117 @@
+"""The process that programs run in: reads ``(slots, seconds, times, programs)`` and says on stdout how each went."""
+
+from __future__ import annotations
+
+import ast
+import faulthandler
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+
+from composable_threads import _native
+
+from . import kernels
+from .grammar import Node, outcome, own_threads, unsaid_waits
+from .interpreter import Interpreter, Wrong, check, name
+
+SETTLE_SECONDS = 10
+
+
+def main() -> None:
+    # Python 3.12 and later warn of every fork beside threads.
+    warnings.filterwarnings("ignore", ".*fork.*", DeprecationWarning)
+    # Joblib's, of a generator that is closed early.
+    warnings.filterwarnings("ignore", ".*(have been successfully executed|were still being processed).*", UserWarning)
+    faulthandler.register(signal.SIGALRM, chain=True)
+    for line in sys.stdin:
+        _run_batch(*ast.literal_eval(line))
+
+
+def _run_batch(slots: int, seconds: float, times: int, programs: list[Node]) -> None:
+    if _native.started_slots() is None:
+        _native.configure(slots)
+        kernels.compile_all()
+    interpreter = Interpreter(slots)
+    for number, program in enumerate(programs):
+        print("begin", number, flush=True)
+        faulthandler.dump_traceback_later(seconds, exit=True)
+        try:
+            for _ in range(times):
+                run_checked(interpreter, slots, program)
+        except BaseException as error:
+            print("failed", number, repr(_told(error)), flush=True)
+        faulthandler.cancel_dump_traceback_later()
+    # What is left after all of them, when the spares have gone. Main thread, workers, keeper.
+    most = slots + 2 + _library_threads()
+    try:
+        _settle(lambda: len(os.listdir("/proc/self/task")) <= most, "threads of the OS left", _thread_names)
+    except Wrong as error:
+        print("left", repr(_told(error)), flush=True)
+    print("end", flush=True)
+
+
+def run_checked(interpreter: Interpreter, slots: int, program: Node) -> None:
+    """Run it once; raises Wrong unless everything is as promised."""
+    expected, extra = outcome(program), own_threads(program)
+    # A thread of the program runs as one more beside tasks, which cannot step back.
+    most = slots + extra
+    kernels.gauge[:] = 0
+    _native.reset_peak()
+    try:
+        value = interpreter.run(program)
+    except Exception as error:
+        if name(error) not in expected.errors:
+            raise
+    else:
+        check(not expected.errors, "lost error", "answer", value, "expected", sorted(expected.errors))
+        check(value == expected.value, "answer", value, "expected", expected.value)
+    _settle(_is_idle, "not idle", _native.counts)
+    peak, gauge = _native.counts()["peak_running"], int(kernels.gauge[kernels.MOST])
+    check(peak <= most, "peak", peak, "of at most", most)
+    check(gauge <= most + unsaid_waits(program), "threads in kernels", gauge, "of at most", most + unsaid_waits(program))
+
+
+def _is_idle() -> bool:
+    counts = _native.counts()
+    own = [thread for thread in threading.enumerate() if not isinstance(thread, threading._DummyThread)]
+    return counts["running"] == counts["waiting"] == kernels.gauge[kernels.NOW] == 0 and len(own) == 1
+
+
+def _settle(settled: Callable[[], bool], what: str, state: Callable[[], object]) -> None:
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while not settled():
+        check(time.monotonic() < deadline, what, state())
+        time.sleep(0.002)
+
+
+def _thread_names() -> list[str]:
+    names = []
+    for task in os.listdir("/proc/self/task"):
+        try:
+            with open(f"/proc/self/task/{task}/comm") as file:
+                names.append(file.read().strip())
+        except OSError:  # it has just ended
+            pass
+    return sorted(names)
+
+
+def _told(error: BaseException) -> str:
+    if isinstance(error, Wrong):
+        return " ".join(map(str, error.args))
+    return "".join(traceback.format_exception(error))
+
+
+def _library_threads() -> int:
+    return _before
+
+
+# OpenBLAS has its helpers before the first program; a child or a region adds none.
+_before = len(os.listdir("/proc/self/task")) - 1
+
+if __name__ == "__main__":
+    main()
