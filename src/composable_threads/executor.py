@@ -32,8 +32,7 @@ class ArenaFuture(Future):
     def __init__(self, tasks: _Tasks, work: _Work):
         super().__init__()
         self._work = work
-        if not tasks.limited:
-            self._waiters = _Waiters(tasks)
+        self._waiters = _Waiters(tasks)
 
     def result(self, timeout: float | None = None) -> Any:
         return self._await(super().result, timeout)
@@ -57,10 +56,19 @@ class ArenaFuture(Future):
             return wait(timeout)
 
 
+class _AwaitedEvent(threading.Event):
+    # The keeper finds a task that sleeps, but takes no permit from a region.
+    def wait(self, timeout: float | None = None) -> bool:
+        if self.is_set() or not _native.holds_permit():
+            return super().wait(timeout)
+        with awaiting():
+            return super().wait(timeout)
+
+
 class _Waiters(list):
     """What stands in ``Future._waiters``: who waits by ``concurrent.futures.wait`` and ``as_completed``.
 
-    The permit of a task that does so goes to others when the keeper sees it.
+    While a task, or an iteration of a region, sleeps there its permit serves others.
     """
 
     def __init__(self, tasks: _Tasks):
@@ -70,6 +78,8 @@ class _Waiters(list):
 
     def append(self, waiter: Any) -> None:
         super().append(waiter)
+        if type(waiter.event) is threading.Event:
+            waiter.event.__class__ = _AwaitedEvent
         if here.running:
             self._in_tasks.append(waiter)
             self._tasks.awaits(waiter, 1)

@@ -38,6 +38,8 @@ def outcome(node: Node) -> Outcome:
             return Outcome(0, frozenset([(options["error"], options["mark"])]))
         case "bad":
             return Outcome(0, frozenset([("ValueError", options["at"])]))
+        case "fault":
+            return Outcome(1, frozenset([("LookupError", 1)]) if options["how"] == "error" else frozenset())
         case "catch":
             return outcome(children[0]).caught()
         case "fork":
@@ -99,9 +101,14 @@ def walk(node: Node) -> list[Node]:
 
 
 def own_threads(node: Node) -> int:
-    """How many threads of the program may be in regions beside tasks that hold all permits; 0: none at any time."""
-    kinds = {"threads": lambda children: len(children), "overlap": lambda _: 1, "cancel": lambda _: 1}
-    return sum(kinds[kind](children) for kind, _, children in walk(node) if kind in kinds)
+    """How many threads of the program may be in regions beside tasks that hold all permits, which cannot step back.
+
+    None where the main thread is alone and waits for all it began; errors and cancellations leave tasks that still run.
+    """
+    kinds = [kind for kind, _, _ in walk(node)]
+    if not {"threads", "overlap", "cancel", "raise", "bad"}.intersection(kinds):
+        return 0
+    return 1 + sum(len(children) for kind, _, children in walk(node) if kind == "threads")
 
 
 def unsaid_waits(node: Node) -> int:

@@ -77,13 +77,28 @@ class Interpreter:
         return int(kernels.row_sums(np.repeat(np.arange(n), 8).reshape(n, 8)).sum())
 
     def _blas(self, n: int) -> int:
-        return int(np.trace(np.dot(factor(n), factor(n))))
+        return int(np.trace(np.dot(factor(n), factor(n)))) + ("blas" in os.environ.get("PROGRAMS_FAULT", ""))
 
     def _raise(self, error: str, mark: int) -> int:
         raise ERRORS[error](mark)
 
     def _bad(self, n: int, at: int) -> int:
         return kernels.run_bad(n, at)
+
+    def _fault(self, how: str) -> int:
+        """Goes wrong, to see that it is seen; no strategy makes one."""
+        match how:
+            case "answer":
+                return 2
+            case "crash":
+                os.kill(os.getpid(), signal.SIGSEGV)
+            case "thread":
+                threading.Thread(target=threading.Event().wait, daemon=True).start()
+            case "peak":
+                kernels.gauge[kernels.MOST] = 99
+            case "hang":
+                threading.Event().wait()
+        return 1
 
     # --- doors
 

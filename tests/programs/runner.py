@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.errors import Flaky
@@ -26,6 +28,7 @@ BATCH = 60
 ALONE_TIMES = 5  # a program that fails now and then
 SHRINK_SECONDS = 300
 
+_SETTINGS: dict[str, Any] = {"database": None, "deadline": None, "suppress_health_check": list(HealthCheck)}
 _TESTS = str(Path(__file__).parents[1])
 _CLEARED = ("COMPOSABLE_", "NUMBA_", "OMP_", "DASK_")
 
@@ -58,7 +61,7 @@ class Process:
 
     def __init__(self, slots: int):
         self._slots = slots
-        self._errors = tempfile.NamedTemporaryFile("a")  # noqa: SIM115: ends with the process
+        self._errors = tempfile.NamedTemporaryFile("a")
         variables = {name: value for name, value in os.environ.items() if not name.startswith(_CLEARED)}
         variables |= {"PYTHONPATH": _TESTS, "NUMBA_THREADING_LAYER": "composable", "NUMBA_NUM_THREADS": "8"}
         self._process = subprocess.Popen(
@@ -119,7 +122,7 @@ def generate(count: int, number: int) -> list[Node]:
     made: list[Node] = []
 
     @seed(number)
-    @settings(max_examples=count, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @settings(max_examples=count, phases=[Phase.generate], **_SETTINGS)
     @given(programs())
     def collect(program: Node) -> None:
         made.append(program)
@@ -179,7 +182,7 @@ def _blamed(slots: int, batch: Sequence[Node], why: str) -> list[Failure]:
 
 
 def shrink(failure: Failure, number: int, count: int) -> Failure:
-    """A smaller program that fails too, found by hypothesis from the same seed; at the least the failure itself, rerun."""
+    """A smaller program that fails too, found by hypothesis from the same seed; else the failure."""
     deadline = time.monotonic() + SHRINK_SECONDS
     known = repr(failure.program)
     best: Failure | None = None
@@ -195,8 +198,7 @@ def shrink(failure: Failure, number: int, count: int) -> Failure:
         return next(iter(wrong.values()), None)
 
     @seed(number)
-    @settings(max_examples=count, database=None, deadline=None, phases=[Phase.generate, Phase.shrink],
-              suppress_health_check=list(HealthCheck), report_multiple_bugs=False)  # fmt: skip
+    @settings(max_examples=count, phases=[Phase.generate, Phase.shrink], report_multiple_bugs=False, **_SETTINGS)
     @given(programs())
     def attempt(program: Node) -> None:
         nonlocal best, reached
@@ -209,10 +211,8 @@ def shrink(failure: Failure, number: int, count: int) -> Failure:
                 best = Failure(failure.slots, program, failure.why, why)
             raise AssertionError(why)
 
-    try:
+    with contextlib.suppress(AssertionError, Flaky):
         attempt()
-    except (AssertionError, Flaky, BaseExceptionGroup if sys.version_info >= (3, 11) else Flaky):
-        pass
     process.close()
     if best is None:
         failure.alone = f"passed {ALONE_TIMES} times alone"
@@ -221,5 +221,6 @@ def shrink(failure: Failure, number: int, count: int) -> Failure:
 
 def report(figures: Figures, number: int) -> Iterator[str]:
     for failure in figures.failures:
-        yield f"--- P = {failure.slots}\n{failure.why}\n--- alone: {failure.alone}\n{(failure.slots, failure.program)!r},"
+        yield f"--- P = {failure.slots}\n{failure.why}\n--- alone: {failure.alone}"
+        yield f"{(failure.slots, failure.program)!r},"
     yield f"seed {number}: {figures}"

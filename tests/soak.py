@@ -1,0 +1,143 @@
+"""Everything mixed in one process for a long time: ``python -m tests.soak [--minutes M] [--seed S] [--size P]``.
+
+Random programs (tests/programs), processes of loky in between. When a round of them has ended and the arena is idle,
+what the process holds is sampled. Exits with 1 and a table if any of it grew after the warm-up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import faulthandler
+import gc
+import os
+import random
+import statistics
+import sys
+import time
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # where pytest finds what the tests share
+os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])  # for loky
+os.environ.setdefault("NUMBA_THREADING_LAYER", "composable")
+os.environ.setdefault("NUMBA_NUM_THREADS", "8")
+
+PROGRAMS = 400  # different ones, so that nothing grows because it is new
+ROUND = 50  # programs between two samples
+WARM_UP = 1 / 3  # of the samples
+RSS_SHARE, RSS_MEGABYTES = 0.03, 8.0  # so much more is noise: fragments of the heap
+PROGRAM_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Sample:
+    minutes: float
+    programs: int
+    rss: float  # megabytes
+    threads: int
+    files: int  # descriptors
+    semaphores: int  # in /dev/shm, and other shared memory there
+    children: int  # processes
+
+
+def sample(begun: float, programs: int) -> Sample:
+    _settle()
+    with open("/proc/self/statm") as file:
+        rss = int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE") / 1e6
+    return Sample(
+        round((time.monotonic() - begun) / 60, 2),
+        programs,
+        round(rss, 1),
+        len(os.listdir("/proc/self/task")),
+        len(os.listdir("/proc/self/fd")),
+        len(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else 0,
+        _children(),
+    )
+
+
+def _settle() -> None:
+    """Until the spares have gone, and the heap has given back what is free."""
+    gc.collect()
+    time.sleep(0.5)
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except AttributeError:  # another C library
+        pass
+
+
+def _children() -> int:
+    with open(f"/proc/self/task/{os.getpid()}/children") as file:
+        return len(file.read().split())
+
+
+def grown(samples: list[Sample]) -> list[str]:
+    """What is higher at the end than it ever was, or for memory than it mostly was, after the warm-up."""
+    rest = samples[int(len(samples) * WARM_UP) :]
+    half = len(rest) // 2
+    early, late = rest[:half], rest[half:]
+    if not early:
+        return []
+    names = [
+        name
+        for name in ("threads", "files", "semaphores", "children")
+        if min(getattr(one, name) for one in late[-3:]) > max(getattr(one, name) for one in early)
+    ]
+    before, after = (statistics.median(one.rss for one in part) for part in (early, late))
+    if after > before * (1 + RSS_SHARE) + RSS_MEGABYTES:
+        names.append("rss")
+    return names
+
+
+def table(samples: list[Sample]) -> str:
+    rows = [tuple(field.name for field in fields(Sample)), *(astuple(one) for one in samples)]
+    return "\n".join("".join(f"{cell!s:>12}" for cell in row) for row in rows)
+
+
+def soak(minutes: float, seed: int, slots: int) -> list[Sample]:
+    from composable_threads import _native
+    from joblib import Parallel, delayed
+    from programs import kernels, worker
+    from programs.interpreter import Interpreter
+    from programs.runner import generate
+
+    worker.quiet()
+    _native.configure(slots)
+    kernels.compile_all()
+    interpreter, made, order = Interpreter(slots), generate(PROGRAMS, seed), random.Random(seed)
+    begun, ran = time.monotonic(), 0
+    samples = []
+    while time.monotonic() - begun < 60 * minutes:
+        for program in order.choices(made, k=ROUND):
+            faulthandler.dump_traceback_later(PROGRAM_SECONDS, exit=True)
+            try:
+                worker.run_checked(interpreter, slots, program)
+            except BaseException:
+                print(f"failed after {ran} programs: {(slots, program)!r},", file=sys.stderr)
+                raise
+            ran += 1
+        faulthandler.cancel_dump_traceback_later()
+        squares = Parallel(n_jobs=2, backend="loky")(delayed(pow)(i, 2) for i in range(8))
+        assert squares == [i * i for i in range(8)]
+        samples.append(sample(begun, ran))
+    return samples
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.soak", description="Mix everything for a long time.")
+    parser.add_argument("--minutes", type=float, default=20, metavar="M")
+    parser.add_argument("--seed", type=int, default=None, metavar="S", help="default: a new one")
+    parser.add_argument("--size", type=int, default=2, metavar="P", help="of the arena")
+    options = parser.parse_args()
+    seed = random.randrange(1 << 32) if options.seed is None else options.seed
+    print(f"seed {seed}, P = {options.size}, {options.minutes} minutes", flush=True)
+    samples = soak(options.minutes, seed, options.size)
+    names = grown(samples)
+    step = 1 if names else max(1, len(samples) // 10)
+    print(table(samples[::step]))
+    print(f"grew: {', '.join(names)}" if names else f"flat over {samples[-1].programs} programs")
+    return 1 if names else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

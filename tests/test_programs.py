@@ -1,0 +1,69 @@
+"""Random nested programs give the known answer within the arena, in time; ``python -m tests.programs`` runs more."""
+
+from __future__ import annotations
+
+import pytest
+from programs import runner
+
+# (arena's size, program) as `python -m tests.programs` prints them: each failed once.
+REGRESSIONS: list[tuple[int, runner.Node]] = [
+    # wait() and as_completed() in an iteration of a region kept the permit that the futures' tasks needed.
+    (1, ("objects", {}, [("executor", {"workers": 5, "how": "completed"}, [("value", {"n": 2}, [])])])),
+    (1, ("objects", {}, [("executor", {"workers": 1, "how": "wait"}, [("value", {"n": 2}, [])])])),
+]
+
+LEAF = ("value", {"n": 4}, [])
+
+
+def test_random_programs_are_right():
+    # Always the same ones, so that a failure is of the change at hand.
+    figures = runner.run(runner.generate(300, 6), runner.SIZES)
+    assert not figures.failures, "\n".join(runner.report(figures, 6))
+    assert figures.programs == 300 and figures.processes == len(runner.SIZES)
+
+
+@pytest.mark.parametrize("slots", runner.SIZES)
+def test_programs_that_failed_once_are_right(slots):
+    programs = [program for size, program in REGRESSIONS if size == slots]
+    figures = runner.run(programs, [slots])
+    assert not figures.failures, "\n".join(runner.report(figures, 0))
+
+
+# --- that it would be seen
+
+
+def failure(program, slots=2):
+    figures = runner.run([LEAF, program], [slots])
+    assert [found.slots for found in figures.failures] == [slots]
+    return figures.failures[0].why
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("answer", "answer"),
+        ("error", "lost error"),
+        ("crash", "ended with -11"),
+        ("thread", "not idle"),
+        ("peak", "threads in kernels"),
+    ],
+)
+def test_what_goes_wrong_is_seen(fault, said):
+    assert said in failure(("fault", {"how": fault}, []))
+
+
+def test_a_program_that_hangs_is_seen_and_the_rest_runs(monkeypatch):
+    monkeypatch.setattr(runner, "PROGRAM_SECONDS", 3)
+    figures = runner.run([LEAF, ("fault", {"how": "hang"}, []), LEAF], [2])
+    assert len(figures.failures) == 1 and figures.processes == 2
+    assert "Timeout" in figures.failures[0].why
+
+
+def test_failures_shrink_to_a_program_that_can_be_pasted(monkeypatch):
+    # The wrong answer of a product: the least program with one is a node of any kind above it.
+    monkeypatch.setenv("PROGRAMS_FAULT", "blas")
+    made = runner.generate(30, 1)
+    figures = runner.run(made, [2])
+    assert figures.failures
+    least = runner.shrink(figures.failures[0], 1, 30)
+    assert len(least.program[2]) == 1 and least.program[2][0] == ("blas", {"n": 3}, []), least
