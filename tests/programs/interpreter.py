@@ -19,7 +19,7 @@ from composable_threads.dask_backend import get
 from . import kernels
 from .grammar import CAUGHT, ERRORS, Node, factor, outcome, own_threads
 
-CHILD_SECONDS = 20
+CHILD_SECONDS = 40
 
 Calls = list[Callable[[], int]]
 

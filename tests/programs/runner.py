@@ -22,8 +22,7 @@ from hypothesis.errors import Flaky
 from .grammar import Node, programs, walk
 
 SIZES = (1, 2, 3, 4, 8)
-PROGRAM_SECONDS = 30  # after which a program hangs
-START_SECONDS = 120
+PROGRAM_SECONDS = 60  # after which a program hangs
 BATCH = 60
 ALONE_TIMES = 5  # a program that fails now and then
 SHRINK_SECONDS = 300
