@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -33,6 +34,14 @@ DEEPEST = 8
 CLOCK_LOOK = 0.05
 
 _claiming = threading.Lock()  # which call a backend instance serves
+
+
+def _renew_lock() -> None:
+    global _claiming
+    _claiming = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)  # another thread of the parent may have held it
 
 
 class ComposableBackend(ParallelBackendBase):

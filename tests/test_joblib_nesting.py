@@ -397,3 +397,39 @@ eight(125)
 print(settled(first) - first)
 """
     assert int(check_fresh(code)) <= 0
+
+
+# --- forks
+
+
+@pytest.mark.parametrize(
+    ("module", "lock", "use"),
+    [
+        ("joblib_backend.backend", "_claiming", "sum(Parallel(n_jobs=2, backend='composable')(delayed(abs)(-i) for i in range(4)))"),
+        ("activation", "_lock", "composable_threads.activate() and 6"),
+    ],
+)  # fmt: skip
+def test_a_child_forked_while_another_thread_holds_a_lock_of_ours_goes_on(module, lock, use):
+    code = f"""
+import os, signal, threading, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 and later, of forks beside threads
+import composable_threads
+import composable_threads.{module} as module
+from joblib import Parallel, delayed
+held, forked = threading.Event(), threading.Event()
+def hold():
+    with module.{lock}:
+        held.set()
+        forked.wait()
+thread = threading.Thread(target=hold)
+thread.start()
+held.wait()
+child = os.fork()
+if child == 0:
+    signal.alarm(20)
+    os._exit({use})
+print(os.waitpid(child, 0)[1] >> 8)
+forked.set()
+thread.join()
+"""
+    assert check_fresh(code) == "6\n"

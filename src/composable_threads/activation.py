@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures.thread as futures
 import math
 import multiprocessing.pool as pools
+import os
 import sys
 import threading
 import weakref
@@ -18,6 +19,15 @@ from .executor import _Tasks, check_workers
 from .pool import ThreadPool
 
 _lock = threading.RLock()
+
+
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)  # another thread of the parent may have held it
+
 _active = 0
 _undo: list[tuple[Any, str, Any]] = []
 _executors: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()  # made in an activation, by id()
