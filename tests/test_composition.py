@@ -303,6 +303,27 @@ def test_tasks_may_wait_for_tasks_of_their_executor(slots):
     )
 
 
+@pytest.mark.parametrize("workers", ["", "1", "5"])
+@pytest.mark.parametrize("slots", [1, 2])
+def test_iterations_of_a_region_may_wait_for_futures(slots, workers):
+    # The keeper takes no permit from a region; on P = 1 nobody else could run what they wait for.
+    check(
+        f"""
+        def collect(i):
+            with c.Executor({workers}) as pool:
+                futures = [pool.submit(compute, i) for _ in range(3)]
+                assert cf.wait(futures).not_done == set()
+                more = [pool.submit(compute, i) for _ in range(3)]
+                return sum(future.result() for future in cf.as_completed(futures + more))
+        assert by_numba(collect) == 6 * TOTAL
+        check({slots})
+        """,
+        slots=slots,
+        levels=LEVELS + REGION,
+        timeout=30,
+    )
+
+
 @pytest.mark.parametrize("make", ["c.Executor", "cf.ThreadPoolExecutor"])
 def test_executor_of_one_stays_a_queue_for_tasks_that_wait_for_it(make):
     check(
