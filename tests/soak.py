@@ -37,7 +37,7 @@ class Sample:
     rss: float  # megabytes
     threads: int
     files: int  # descriptors
-    semaphores: int  # in /dev/shm, and other shared memory there
+    semaphores: int  # of this process in /dev/shm, by name, and mapped
     children: int  # processes
 
 
@@ -51,7 +51,7 @@ def sample(begun: float, programs: int) -> Sample:
         round(rss, 1),
         len(os.listdir("/proc/self/task")),
         len(os.listdir("/proc/self/fd")),
-        len(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else 0,
+        _semaphores(),
         _children(),
     )
 
@@ -64,6 +64,17 @@ def _settle() -> None:
         ctypes.CDLL(None).malloc_trim(0)
     except AttributeError:  # another C library
         pass
+
+
+def _semaphores() -> int:
+    """Named after this process, as loky does, or mapped. Other processes have some in the same place.
+
+    Joblib's own loky leaves an empty folder for each call there until the process ends; that is left out.
+    """
+    names = os.listdir("/dev/shm") if os.path.isdir("/dev/shm") else []
+    own = [name for name in names if f"-{os.getpid()}-" in name]
+    with open("/proc/self/maps") as maps:
+        return len(own) + sum("/dev/shm/" in line for line in maps)
 
 
 def _children() -> int:

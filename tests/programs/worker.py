@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import faulthandler
+import importlib
 import os
 import signal
 import sys
@@ -39,6 +40,8 @@ def _run_batch(slots: int, seconds: float, times: int, programs: list[Node]) -> 
     if _native.started_slots() is None:
         _native.configure(slots)
         kernels.compile_all()
+        # A child forked while another thread imports a module can never import it: CPython does not renew that lock.
+        importlib.import_module("composable_threads.joblib_backend")
     interpreter = Interpreter(slots)
     for number, program in enumerate(programs):
         print("begin", number, flush=True)
