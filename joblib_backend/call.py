@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from queue import SimpleQueue
+from threading import Lock
 from time import perf_counter
 from typing import Any
 
@@ -38,6 +39,9 @@ class Call:
         self._n_jobs = n_jobs
         self.inner = inner
         self.over = False  # nothing that begins now is waited for
+        self._submitted = 0  # tasks; Joblib submits under its lock
+        self._latest = -1  # the last in order that has begun
+        self._beginning = Lock()
         self._error: BaseException | None = None
         self._relay = Relay(self._hear)
         self._configs: dict[int, tuple[dict, Any, dict]] = {}
@@ -76,12 +80,27 @@ class Call:
         # A callback may be about to submit when the call is aborted: either close() finds the batch or this sees it.
         if self.over:
             return
+        first = self._submitted
         if self._chooses and type(func) is BatchedCalls and len(func.items) > 1:
-            self.group.submit(_SharedBatch(self, func, callback), len(func.items))
+            self._submitted += len(func.items)
+            self.group.submit(_SharedBatch(self, func, callback, first), len(func.items))
         else:
-            self.group.submit(_Batch(self, func, callback))
+            self._submitted += 1
+            self.group.submit(_Batch(self, func, callback, first))
         if self.over:
             self.group.drop_queued()
+
+    def begins(self, number: int) -> bool:
+        """Whether this task begins, which was taken from the queue; not where the call is over.
+
+        Except before one that has begun: tasks begin in order, so that one may wait for it, perhaps in the caller.
+        """
+        with self._beginning:
+            if number > self._latest:
+                if self.over:
+                    return False
+                self._latest = number
+        return True
 
     def run(self, func: Callable[[], Any]) -> Any:
         """What ``func()`` gives, which is Joblib's batch."""
@@ -147,16 +166,17 @@ class Call:
 class _Batch:
     """One of Joblib's batches, as one task."""
 
-    __slots__ = ("_call", "_callback", "_func")
+    __slots__ = ("_call", "_callback", "_func", "_number")
 
-    def __init__(self, call: Call, func: Callable[[], Any], callback: Callable[[Any], None] | None):
+    def __init__(self, call: Call, func: Callable[[], Any], callback: Callable[[Any], None] | None, number: int):
         self._call = call
         self._func = func
         self._callback = callback
+        self._number = number
 
     def __call__(self) -> None:
         call, func = self._call, self._func
-        if call.over:
+        if not call.begins(self._number):
             return
         try:
             try:
@@ -178,15 +198,16 @@ class _SharedBatch:
     So others take the rest where one item turns out to be long, or waits for a later one.
     """
 
-    __slots__ = ("_call", "_callback", "_func", "_inside", "_left", "_numbered", "_results")
+    __slots__ = ("_call", "_callback", "_first", "_func", "_inside", "_left", "_numbered", "_results")
 
-    def __init__(self, call: Call, func: BatchedCalls, callback: Callable[[Any], None] | None):
+    def __init__(self, call: Call, func: BatchedCalls, callback: Callable[[Any], None] | None, first: int):
         count = len(func.items)
         if call.inner is not None:
             func.items = [(_run_limited, (call.inner, *item), {}) for item in func.items]
         self._call = call
         self._func = func
         self._callback = callback
+        self._first = first
         self._inside: tuple[Any, Any] = None, None  # configurations of the thread that ran the last one: outside, inside
         # Iterators in C give each value once, whoever asks.
         self._numbered = enumerate(func.items)
@@ -198,7 +219,7 @@ class _SharedBatch:
         try:
             try:
                 number, item = next(self._numbered, _NONE_LEFT)
-                if item is None or call.over:
+                if item is None or not call.begins(self._first + number):
                     return False
                 task, args, kwargs = item
                 outside = getattr(of_thread, "config", by_default)

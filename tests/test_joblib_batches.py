@@ -218,10 +218,36 @@ def test_ctrl_c_just_after_an_item_was_counted_ends_the_call():
     call.tell = lambda callback, out: told.append(out)
     call.fail = failed.append
     nested = ComposableBackend(nesting_level=1), -1
-    batch = _SharedBatch(call, BatchedCalls([(square, (2,), {}), (square, (3,), {})], nested), None)
+    batch = _SharedBatch(call, BatchedCalls([(square, (2,), {}), (square, (3,), {})], nested), None, 0)
     batch._left = Counted(batch._left)
     batch()
     assert told == [[4, 9]] and [type(error) for error in failed] == [KeyboardInterrupt]
+
+
+# A worker has taken 1 from the queue when 0 fails, and the caller is in 2, which waits for 1 as it may with threads.
+ORDER = """
+import threading
+from composable_threads import _native
+_native.configure(4)
+from joblib import Parallel, delayed
+def task(i):
+    events[i].wait()
+    events[i + 1].set()
+    if i != 1:
+        raise LookupError(i)
+for _ in range(500):
+    events = [threading.Event() for _ in range(4)]
+    events[0].set()
+    try:
+        Parallel(n_jobs=3, backend="composable", batch_size=SIZE)(delayed(task)(i) for i in range(3))
+    except LookupError:
+        pass
+"""
+
+
+@pytest.mark.parametrize("size", [1, "auto"])
+def test_a_task_begins_that_one_which_has_begun_may_wait_for_though_the_call_has_failed(size):
+    check_fresh(f"SIZE = {size!r}\n" + ORDER, timeout=40)
 
 
 # --- what surrounds a task

@@ -5,11 +5,15 @@ from __future__ import annotations
 import pytest
 from programs import runner
 
+_FAILS = ("raise", {"error": "LookupError", "mark": 0}, [])
+
 # (arena's size, program) as `python -m tests.programs` prints them: each failed once.
 REGRESSIONS: list[tuple[int, runner.Node]] = [
     # wait() and as_completed() in an iteration of a region kept the permit that the futures' tasks needed.
     (1, ("objects", {}, [("executor", {"workers": 5, "how": "completed"}, [("value", {"n": 2}, [])])])),
     (1, ("objects", {}, [("executor", {"workers": 1, "how": "wait"}, [("value", {"n": 2}, [])])])),
+    # A Joblib task was dropped after another's error, though a later one that had begun waited for it.
+    *[(4, ("chain", {"door": "joblib", "says": False}, [_FAILS, ("gufunc", {"n": 5}, []), _FAILS]))] * 50,
 ]
 
 LEAF = ("value", {"n": 4}, [])
