@@ -36,12 +36,13 @@ CLOCK_LOOK = 0.05
 _claiming = threading.Lock()  # which call a backend instance serves
 
 
-def _renew_lock() -> None:
+def _renew_after_fork() -> None:
+    # Another thread of the parent may have been in configure().
     global _claiming
     _claiming = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_renew_lock)  # another thread of the parent may have held it
+os.register_at_fork(after_in_child=_renew_after_fork)
 
 
 class ComposableBackend(ParallelBackendBase):

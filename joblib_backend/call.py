@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from queue import SimpleQueue
 from threading import Lock
@@ -20,6 +21,16 @@ from .inner_threads import inner_limit
 BATCH_SECONDS = 0.001
 # ... and at most so many times as large as the one before.
 GROWTH = 8
+
+_forks = 0  # how many processes up the parent is that loaded this module
+
+
+def _count_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_count_fork)
 
 of_thread = joblib_parallel._backend  # where Joblib keeps the configuration of each thread
 by_default = joblib_parallel.default_parallel_config
@@ -43,6 +54,7 @@ class Call:
         self._latest = -1  # the last in order that has begun
         self._beginning = Lock()
         self._error: BaseException | None = None
+        self._born = _forks
         self._relay = Relay(self._hear)
         self._configs: dict[int, tuple[dict, Any, dict]] = {}
         # Batches that Joblib left there when it aborted an earlier call would run in this one. And Joblib needs no more of
@@ -153,9 +165,14 @@ class Call:
         self.group.nudge()
 
     def ended(self) -> bool:
-        """Whether the caller should stop waiting though tasks are left; raises the error that befell a callback."""
+        """Whether the caller should stop waiting though tasks are left; raises the error that befell a callback.
+
+        RuntimeError in a child that was forked during the call: nobody there would ever end its tasks.
+        """
         if self._error is not None:
             raise self._error
+        if self._born != _forks:
+            raise RuntimeError("the process was forked during this call: its tasks stayed with the parent")
         parallel = self._parallel
         return parallel is None or parallel._aborting
 

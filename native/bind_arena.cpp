@@ -58,10 +58,28 @@ void block_end(bool had) {
   Arena::instance().await_permit(held, self);
 }
 
+// Waits for the threads that the child started and writes out what it printed. Errors have nobody to go to.
+void end_as_multiprocessing_does() {
+  if (closing()) return;
+  with_gil([] {
+    const auto call = [](const char* module, const char* object, const char* method) {
+      try {
+        py::object owner = py::module_::import(module);
+        if (object != nullptr) owner = owner.attr(object);
+        owner.attr(method)();
+      } catch (py::error_already_set&) {
+      }
+    };
+    call("threading", nullptr, "_shutdown");
+    call("sys", "stdout", "flush");
+    call("sys", "stderr", "flush");
+  });
+}
+
 }  // namespace
 
 void register_arena(py::module_& module) {
-  Arena::hooks = {.started = attach_thread, .ending = detach_thread};
+  Arena::hooks = {.started = attach_thread, .ending = detach_thread, .child_ending = end_as_multiprocessing_does};
   module.def("configure", &Arena::configure, py::arg("slots"));
   module.def("slots", [] { return Arena::instance().slots(); });
   module.def("started_slots", []() -> std::optional<int> {

@@ -15,6 +15,11 @@ namespace composable {
 
 int Lifecycle::watch() noexcept { return pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child); }
 
+void Lifecycle::end_child() noexcept {
+  if (Arena::hooks.child_ending != nullptr) Arena::hooks.child_ending();
+  _exit(0);
+}
+
 void Lifecycle::before_fork() {
   Arena::making.lock();
   if (Arena* arena = Arena::existing()) arena->mutex_.lock();

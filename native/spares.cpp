@@ -9,6 +9,7 @@
 #include <pthread.h>
 
 #include "arena.h"
+#include "lifecycle.h"
 
 namespace composable {
 namespace {
@@ -52,7 +53,9 @@ void Spares::run() {
   if (Arena::hooks.started != nullptr) Arena::hooks.started();
   Seat seat;
   for (;;) {
+    const auto born = arena_.generation();
     arena_.serve(self);
+    if (arena_.generation() != born) Lifecycle::end_child();
     Lock held = arena_.lock();
     seat.called = false;
     idle_.push_back(&seat);

@@ -13,6 +13,7 @@
 #include <pthread.h>
 
 #include "arena.h"
+#include "lifecycle.h"
 
 namespace composable {
 
@@ -94,7 +95,9 @@ void Workers::serve() {
     --summoned;
     ++inside;
   }
+  const auto born = arena_.generation();
   arena_.serve(self);
+  if (arena_.generation() != born) Lifecycle::end_child();
   Lock held = arena_.lock();
   --inside;
 }

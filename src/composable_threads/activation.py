@@ -21,12 +21,13 @@ from .pool import ThreadPool
 _lock = threading.RLock()
 
 
-def _renew_lock() -> None:
+def _renew_after_fork() -> None:
+    # Another thread of the parent may have been in activate().
     global _lock
     _lock = threading.RLock()
 
 
-os.register_at_fork(after_in_child=_renew_lock)  # another thread of the parent may have held it
+os.register_at_fork(after_in_child=_renew_after_fork)
 
 _active = 0
 _undo: list[tuple[Any, str, Any]] = []

@@ -267,6 +267,8 @@ class _Tasks:
 
 
 def _renew_after_fork() -> None:
+    # The task that this thread forked in, if any, is its parent's.
+    here.running = []
     for tasks in list(_executors):
         tasks.renew_after_fork()
 
