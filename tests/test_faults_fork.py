@@ -73,7 +73,7 @@ assert list(Parallel(n_jobs=2, backend="composable")(delayed(fork_in_task)(i) fo
 gauge, executor = new_gauge(), c.Executor()
 region = threading.Thread(target=hold, args=(8, gauge))
 region.start()
-until(NOW, SLOTS, gauge)
+wait_until(NOW, SLOTS, gauge)
 queued = [executor.submit(pow, i, 2) for i in range(10)]
 assert [forked(child) for _ in range(3)] == [0] * 3
 gauge[SIGNAL] = 1
@@ -278,7 +278,7 @@ assert code == 0, code
 gauge = new_gauge()
 region = threading.Thread(target=hold, args=(8, gauge))
 region.start()
-until(NOW, 2, gauge)
+wait_until(NOW, 2, gauge)
 with concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as pool:
     answers = list(pool.map(compute_all, [2] * 2))
 gauge[SIGNAL] = 1
@@ -319,7 +319,7 @@ def test_a_fork_waits_for_no_work():
 gauge, executor, release = new_gauge(), c.Executor(), threading.Event()
 region = threading.Thread(target=hold, args=(8, gauge))
 region.start()
-until(NOW, 2, gauge)
+wait_until(NOW, 2, gauge)
 tasks = [executor.submit(release.wait, 60) for _ in range(4)]
 for _ in range(20):
     assert forked(lambda: None) == 0

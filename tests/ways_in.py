@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 
 from joblib import Parallel, delayed
 from numba_kernels import compute
@@ -55,6 +56,14 @@ WAYS = {"numba": compute, "joblib": through_joblib, "dask": through_dask, "execu
 def compute_all(slots: int) -> None:
     for way in WAYS.values():
         way(slots)
+
+
+def wait_until(count: int, wanted: int, gauge) -> None:
+    """Sleep until ``gauge[count] >= wanted``, without the GIL, which those who are to get there need."""
+    deadline = time.monotonic() + PATIENCE
+    while gauge[count] < wanted:
+        assert time.monotonic() < deadline, gauge
+        time.sleep(0.001)
 
 
 def forked(run) -> int:

@@ -1,0 +1,195 @@
+"""Ctrl-C in every way in, alone and nested: nothing begins after it but what runs, and the next call works.
+
+`test_joblib_nesting.py` sends it at random moments of Joblib calls; here what has begun is counted.
+"""
+
+from __future__ import annotations
+
+import pytest
+from numba_kernels import check_numba
+
+# `run(task)` gives the sum of 100 calls of `task` through one way in.
+WAYS = {
+    "call": "def run(task): return sum(Parallel(n_jobs=JOBS, backend='composable')(delayed(task)(i) for i in range(100)))",
+    "call_of_any_size": """
+def run(task):
+    calls = Parallel(n_jobs=JOBS, backend="composable", pre_dispatch="all", batch_size=1)
+    return sum(calls(delayed(task)(i) for i in range(100)))
+""",
+    "call_with_timeout": """
+def run(task):
+    return sum(Parallel(n_jobs=JOBS, backend="composable", timeout=60)(delayed(task)(i) for i in range(100)))
+""",
+    "generator": """
+def run(task):
+    return sum(Parallel(n_jobs=JOBS, backend="composable", return_as="generator")(delayed(task)(i) for i in range(100)))
+""",
+    "generator_unordered": """
+def run(task):
+    calls = Parallel(n_jobs=JOBS, backend="composable", return_as="generator_unordered", pre_dispatch="all")
+    return sum(calls(delayed(task)(i) for i in range(100)))
+""",
+    "graph": "def run(task): return sum(get({('x', i): (task, i) for i in range(100)}, [('x', i) for i in range(100)]))",
+    "graph_by_dasks_own_loop": """
+from dask.callbacks import Callback
+def run(task):
+    with Callback():
+        return sum(get({('x', i): (task, i) for i in range(100)}, [('x', i) for i in range(100)]))
+""",
+    "map": """
+def run(task):
+    with c.Executor() as executor:
+        return sum(executor.map(task, range(100)))
+""",
+    "pool": """
+def run(task):
+    with c.ThreadPool(JOBS) as pool:
+        return sum(pool.imap(task, range(100)))
+""",
+}
+
+PROGRAM = """
+import os, signal, sys, threading, time
+import composable_threads as c
+from composable_threads.dask_backend import get
+from joblib import Parallel, delayed
+from numba_kernels import *
+from ways_in import wait_until
+import warnings
+warnings.simplefilter("ignore")  # Joblib tells of tasks that were cancelled
+SLOTS = c._native.slots()
+JOBS = max(SLOTS, 2)  # one job is the caller's own loop
+begun, ended, released = [], [], threading.Event()
+
+def interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
+
+def task(i):
+    # The fifth one sends it; all that run then stay until the caller has been interrupted.
+    begun.append(i)
+    try:
+        if len(begun) == 5:
+            interrupt()
+        if len(begun) >= 5:
+            released.wait(60)
+    finally:
+        ended.append(i)
+    return i
+
+def check(run, most, nested=False):
+    for _ in range(3):
+        begun.clear(), ended.clear(), released.clear()
+        # `with` waits for what runs, so it is released from here.
+        keep = threading.Timer(0.5, released.set)
+        keep.start()
+        try:
+            run(task)
+        except KeyboardInterrupt:
+            count = len(begun)
+        else:
+            raise AssertionError("lost")
+        released.set()
+        keep.cancel()
+        while len(ended) < len(begun):
+            time.sleep(0.001)
+        assert 5 <= len(begun) <= 4 + most and (nested or len(begun) == count), (begun, count)
+        assert run(abs) == 4950
+"""
+
+
+@pytest.mark.parametrize("slots", [1, 2, 4])
+@pytest.mark.parametrize("way", WAYS)
+def test_nothing_begins_after_ctrl_c_and_the_next_call_works(way, slots):
+    # Those four that ended and as many as may be in the middle: blocked ones make room for others up to the call's limit.
+    check_numba(PROGRAM + WAYS[way] + "\ncheck(run, JOBS + 1)", slots=slots)
+
+
+NESTED = {
+    "graphs_in_a_call": "def inner(i): return get({'x': (task, i), 'y': (abs, 'x')}, 'y')\n" + WAYS["call"],
+    "calls_in_a_graph": "def inner(i): return sum(Parallel(n_jobs=2, backend='composable')([delayed(task)(i), delayed(abs)(0)]))\n"
+    + WAYS["graph"],
+    "maps_in_a_generator": "executor = c.Executor()\ndef inner(i): return sum(executor.map(task, [i]))\n" + WAYS["generator"],
+    "calls_in_a_map": "def inner(i): return sum(Parallel(n_jobs=2, backend='composable')([delayed(task)(i), delayed(abs)(0)]))\n"
+    + WAYS["map"],
+    "all": """
+executor = c.Executor()
+def innermost(i): return executor.submit(task, i).result()
+def middle(i): return sum(Parallel(n_jobs=2, backend='composable')([delayed(innermost)(i), delayed(abs)(0)]))
+def inner(i): return get({'x': (middle, i), 'y': (abs, 'x')}, 'y')
+"""
+    + WAYS["call"],
+}
+
+
+@pytest.mark.parametrize("slots", [1, 2, 4])
+@pytest.mark.parametrize("way", NESTED)
+def test_nothing_begins_after_ctrl_c_in_nested_calls_and_the_next_one_works(way, slots):
+    # Counted in the innermost tasks. An outer task that runs then may begin its own, and gives its place away while it waits.
+    check_numba(PROGRAM + NESTED[way] + """
+outer = run
+def run(task):
+    return outer(inner if task is not abs else abs)
+check(run, 2 * JOBS + 1, nested=True)
+""", slots=slots)  # fmt: skip
+
+
+REGION = """
+def send(gauge, wanted):
+    # When so many iterations are in the middle; they go on once it is sent.
+    def wait_and_send():
+        wait_until(NOW, wanted, gauge)
+        interrupt()
+        gauge[SIGNAL] = 1
+    thread = threading.Thread(target=wait_and_send)
+    thread.start()
+    return thread
+"""
+
+
+@pytest.mark.parametrize("slots", [1, 2, 4])
+def test_ctrl_c_in_a_region_is_raised_when_it_ends_and_no_other_one_begins(slots):
+    # What is left of a region is done: the compiled code around it would go on with half of its results.
+    check_numba(PROGRAM + REGION + """
+for _ in range(3):
+    gauge, started = new_gauge(), 0
+    thread = send(gauge, SLOTS)
+    try:
+        for _ in range(50):
+            started += 1
+            hold(32, gauge)
+    except KeyboardInterrupt:
+        pass
+    else:
+        raise AssertionError("lost")
+    thread.join()
+    assert started == 1, started
+    check_gauge(gauge, SLOTS)
+    gauge = new_gauge()
+    nest2(8, 1000, gauge)
+    check_gauge(gauge, SLOTS)
+""", slots=slots)  # fmt: skip
+
+
+@pytest.mark.parametrize("slots", [1, 2, 4])
+@pytest.mark.parametrize("way", ["call", "generator", "graph", "map"])
+def test_ctrl_c_in_regions_in_tasks_begins_no_other_region(way, slots):
+    check_numba(PROGRAM + REGION + WAYS[way] + """
+def region(i):
+    begun.append(i)
+    hold(8, gauge)
+    time.sleep(0.02)  # so that the caller comes to see it before they are all done
+    return i
+for _ in range(3):
+    begun.clear()
+    gauge = new_gauge()
+    thread = send(gauge, SLOTS)
+    try:
+        run(region)
+    except KeyboardInterrupt:
+        count = len(begun)
+    else:
+        raise AssertionError("lost")
+    thread.join()
+    assert run(abs) == 4950
+    assert len(begun) <= count + JOBS and count < 60, (count, len(begun))
+""", slots=slots)  # fmt: skip
