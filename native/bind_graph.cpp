@@ -47,7 +47,7 @@ class Computation {
   const NodeTypes types_;
   std::vector<py::object> keys_;
   std::vector<NodePlan> plans_;      // of data and missing nodes: unused
-  std::vector<py::object> values_;   // null before it is known and after it was released
+  std::vector<Guarded<py::object>> values_;  // null before it is known and after it was released
   std::vector<Graph::Node> wanted_;
   std::unique_ptr<Graph> graph_;
   const std::shared_ptr<TaskGroup> group_;
@@ -142,7 +142,7 @@ Computation::Computation(const NodeTypes& types, const py::dict& graph, const py
 
 PyObject* Computation::call(Graph::Node node) const {
   const Graph::Lists& dependencies = graph_->dependencies();
-  Values values;
+  Guarded<Values> values;
   for (const Graph::Node* needed = dependencies.begin(node); needed != dependencies.end(node); ++needed) {
     const auto at = static_cast<std::size_t>(*needed);
     if (PyDict_SetItem(values.ptr(), keys_[at].ptr(), values_[at].ptr()) != 0) return nullptr;
@@ -173,7 +173,7 @@ void Computation::run_next() {
   std::vector<Graph::Node> released;
   const int ready = graph_->finish(node, released);
   // Outside every lock: destructors run code of the user's.
-  for (Graph::Node gone : released) values_[static_cast<std::size_t>(gone)] = py::object();
+  for (Graph::Node gone : released) const Guarded<py::object> last(std::move(values_[static_cast<std::size_t>(gone)]));
   if (ready > 0) queue(ready, true);
 }
 

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "gil.h"
+
 namespace composable {
 namespace {
 
@@ -63,23 +65,23 @@ PyObject* call_task(const NodeTypes& types, py::handle task, const Values& value
   const py::object sequence = steal(PySequence_Tuple(args.ptr()));
   if (!sequence) return nullptr;
   const Py_ssize_t count = PyTuple_GET_SIZE(sequence.ptr());
-  const py::object given = steal(PyTuple_New(count));
+  const Guarded<py::object> given(steal(PyTuple_New(count)));
   if (!given) return nullptr;
   for (Py_ssize_t i = 0; i < count; ++i) {
     PyObject* value = argument(types, PyTuple_GET_ITEM(sequence.ptr(), i), values);
     if (value == nullptr) return nullptr;
     PyTuple_SET_ITEM(given.ptr(), i, value);
   }
-  py::object named;
+  Guarded<py::object> named;
   if (PyDict_Check(kwargs.ptr()) && PyDict_GET_SIZE(kwargs.ptr()) > 0) {
     named = steal(PyDict_New());
     PyObject *key, *value;
     for (Py_ssize_t place = 0; PyDict_Next(kwargs.ptr(), &place, &key, &value) != 0;) {
-      const py::object evaluated = steal(argument(types, value, values));
+      const Guarded<py::object> evaluated(steal(argument(types, value, values)));
       if (!evaluated || PyDict_SetItem(named.ptr(), key, evaluated.ptr()) != 0) return nullptr;
     }
   }
-  return PyObject_Call(func.ptr(), given.ptr(), named.ptr());
+  return in_python([&] { return PyObject_Call(func.ptr(), given.ptr(), named.ptr()); });
 }
 
 // A subclass may be called in a way of its own.
@@ -101,7 +103,7 @@ PyObject* evaluate(const NodeTypes& types, py::handle node, const Values& values
     Py_LeaveRecursiveCall();
     return result;
   }
-  return PyObject_CallOneArg(node.ptr(), values.ptr());
+  return in_python([&] { return PyObject_CallOneArg(node.ptr(), values.ptr()); });
 }
 
 }  // namespace
@@ -185,16 +187,16 @@ std::unique_ptr<NodePlan::Fused> NodePlan::unfuse(const NodeTypes& types, py::ha
 
 PyObject* NodePlan::run(const Values& values) const {
   if (!fused_) return evaluate(*types_, node_, values);
-  Values inside;
+  Guarded<Values> inside;
   for (std::size_t i = 0; i < fused_->inputs.size(); ++i) {
-    const py::object value = steal(argument(*types_, fused_->given[i].ptr(), values));
+    const Guarded<py::object> value(steal(argument(*types_, fused_->given[i].ptr(), values)));
     if (!value || PyDict_SetItem(inside.ptr(), fused_->inputs[i].ptr(), value.ptr()) != 0) return nullptr;
   }
   for (const Fused::Step& step : fused_->steps) {
-    const py::object value = steal(step.plan.run(inside));
+    const Guarded<py::object> value(steal(step.plan.run(inside)));
     if (!value) return nullptr;
     for (const py::object& key : step.forgotten) {
-      if (PyDict_DelItem(inside.ptr(), key.ptr()) != 0) return nullptr;
+      if (in_python([&] { return PyDict_DelItem(inside.ptr(), key.ptr()); }) != 0) return nullptr;
     }
     if (PyDict_SetItem(inside.ptr(), step.key.ptr(), value.ptr()) != 0) return nullptr;
   }

@@ -45,9 +45,9 @@ class PyTask final : public PythonTask {
 
  private:
   bool call() const {
-    PyObject* result = PyObject_CallNoArgs(callable_.ptr());
+    PyObject* result = in_python([this] { return PyObject_CallNoArgs(callable_.ptr()); });
     if (result == Py_False) withdraw(group_, callable_);
-    Py_XDECREF(result);
+    in_python([result] { Py_XDECREF(result); });
     return result != nullptr;
   }
 
@@ -55,7 +55,7 @@ class PyTask final : public PythonTask {
     if (release(runs)) delete this;
   }
 
-  const py::object callable_;
+  const Guarded<py::object> callable_;
   TaskGroup& group_;  // lives while it has tasks
 };
 
@@ -124,8 +124,6 @@ bool help_group(TaskGroup& group, const std::function<bool()>& stop, TaskGroup::
       }
       if (main_thread && PyErr_CheckSignals() != 0) throw py::error_already_set();
     }
-  } catch (abi::__forced_unwind&) {  // the interpreter ended under a thread of the program
-    throw;
   } catch (...) {
     error = std::current_exception();
   }
@@ -144,14 +142,14 @@ namespace {
 bool help(TaskGroup& group, const py::object& check, bool run, std::optional<double> timeout) {
   using Watch = TaskGroup::Watch;
   if (check.is_none()) return help_group(group, nullptr, run ? Watch::work : Watch::nudges, timeout);
-  return help_group(group, [&] { return check().cast<bool>(); }, run ? Watch::work : Watch::ends, timeout);
+  return help_group(group, [&] { return in_python([&] { return check().cast<bool>(); }); }, run ? Watch::work : Watch::ends, timeout);
 }
 
 void drop_queued(TaskGroup& group, const py::object& each) {
   for (Task* task : group.take_queued()) {
     auto* dropped = static_cast<PyTask*>(task);
     if (!each.is_none()) {
-      if (PyObject* result = PyObject_CallOneArg(each.ptr(), dropped->callable().ptr())) {
+      if (PyObject* result = in_python([&] { return PyObject_CallOneArg(each.ptr(), dropped->callable().ptr()); })) {
         Py_DECREF(result);
       } else {
         PyErr_WriteUnraisable(each.ptr());

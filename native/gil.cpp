@@ -12,23 +12,19 @@ bool closing() noexcept {
 
 void attach_thread() {
   if (closing()) return;
-  try {
+  in_python([] {
     PyGILState_Ensure();  // released in detach_thread()
     PyEval_SaveThread();
-  } catch (abi::__forced_unwind&) {
-    for (;;) pause();
-  }
+  });
 }
 
 void detach_thread() {
   PyThreadState* state = PyGILState_GetThisThreadState();
   if (closing() || state == nullptr) return;
-  try {
+  in_python([&] {
     PyEval_RestoreThread(state);
     PyGILState_Release(PyGILState_UNLOCKED);
-  } catch (abi::__forced_unwind&) {
-    for (;;) pause();
-  }
+  });
 }
 
 }  // namespace composable

@@ -6,6 +6,9 @@
 #include <memory>
 #include <utility>
 
+#include <cxxabi.h>
+#include <unistd.h>
+
 #include "arena.h"
 #include "region.h"
 #include "schedule.h"
@@ -74,7 +77,12 @@ void run_kernel(Call& call, std::size_t begin, std::size_t end, std::intptr_t id
   }
   std::copy_n(call.dims, call.dim_count, dims);
   dims[0] = end - begin;
-  call.kernel(args, dims, call.steps, call.data);
+  try {
+    call.kernel(args, dims, call.steps, call.data);
+  } catch (abi::__forced_unwind&) {
+    // A body that enters the interpreter while that ends is ended by pthread_exit; no frame from here on can be unwound.
+    for (;;) pause();
+  }
 }
 
 bool run_block(void* context, std::size_t begin, std::size_t end, int runner, ThreadState& self) {
