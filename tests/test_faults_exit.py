@@ -27,7 +27,9 @@ def graph(task, count):
     return get({("x", i): (task, i) for i in range(count)}, [("x", i) for i in range(count)])
 """
 JOBLIB = """
+import warnings
 from joblib import Parallel, delayed
+warnings.simplefilter("ignore", UserWarning)  # it tells of tasks that were cancelled
 def calls(task, count, form="list"):
     return Parallel(n_jobs=2, backend="composable", return_as=form)(delayed(task)(i) for i in range(count))
 """
@@ -100,8 +102,7 @@ ENDS = {
     "generator_half_consumed": (JOBLIB + "found = calls(abs, 500, 'generator')\nprint(next(found))\nsys.exit(15)", 15, "0\n"),
     "generator_of_long_tasks": (JOBLIB + "found = calls(lambda i: time.sleep(0.05), 100, 'generator')\nsys.exit(16)", 16, ""),
     "generator_in_a_cycle": (
-        "import warnings\nwarnings.simplefilter('ignore')  # Joblib tells of tasks that were cancelled\n"
-        + JOBLIB + "class Box: pass\nbox = Box()\nbox.box, box.found = box, calls(abs, 99, 'generator_unordered')\ndel box",
+        JOBLIB + "class Box: pass\nbox = Box()\nbox.box, box.found = box, calls(abs, 99, 'generator_unordered')\ndel box",
         0,
         "",
     ),
@@ -177,12 +178,15 @@ run = lambda: region(50)
 @pytest.mark.parametrize("slots", [1, 4])
 @pytest.mark.parametrize("way", SLEEPERS)
 def test_process_ends_while_tasks_of_daemon_threads_sleep(way, slots):
-    code = """
+    before = """
+inside = threading.Event()
 def task(i):
     inside.set()
     time.sleep(0.001 * (i % 40))
     return [i] * 10
-inside = threading.Event()
+"""
+    code = """
+inside.clear()
 def forever():
     try:
         while True: run()
@@ -193,8 +197,8 @@ inside.wait()
 time.sleep(0.03)
 sys.exit(23)
 """
-    env = {"NUMBA_THREADING_LAYER": "composable", "NUMBA_NUM_THREADS": "4"}
-    check_end(SLEEPERS[way] + code, (23, ""), slots, env=env)
+    env = {"NUMBA_THREADING_LAYER": "composable", "NUMBA_NUM_THREADS": "4", "PYTHONWARNINGS": "ignore"}
+    check_end(before + SLEEPERS[way] + code, (23, ""), slots, env=env)
 
 
 UNHANDLED = {
