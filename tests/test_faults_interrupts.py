@@ -38,8 +38,11 @@ def run(task):
 """,
     "map": """
 def run(task):
+    asked.clear()
     with c.Executor() as executor:
-        return sum(executor.map(task, range(100)))
+        results = executor.map(task, range(100))
+        asked.set()
+        return sum(results)
 """,
     "pool": """
 def run(task):
@@ -61,7 +64,12 @@ SLOTS = c._native.slots()
 JOBS = max(SLOTS, 2)  # one job is the caller's own loop
 begun, ended, released = [], [], threading.Event()
 
+asked = threading.Event()  # for results: what map() was asked for and nobody goes through is done, as in a stock executor
+asked.set()
+
 def interrupt():
+    asked.wait(60)
+    time.sleep(0.05)
     os.kill(os.getpid(), signal.SIGINT)
 
 def task(i):
@@ -102,6 +110,33 @@ def check(run, most, nested=False):
 def test_nothing_begins_after_ctrl_c_and_the_next_call_works(way, slots):
     # Those four that ended and as many as may be in the middle: blocked ones make room for others up to the call's limit.
     check_numba(PROGRAM + WAYS[way] + "\ncheck(run, JOBS + 1)", slots=slots)
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+def test_ctrl_c_while_a_map_draws_drops_what_has_not_begun(slots):
+    check_numba(PROGRAM + """
+first, interrupted = threading.Event(), threading.Event()
+def task(i):
+    begun.append(i)
+    first.set()
+    interrupted.wait(60)
+def numbers():
+    for i in range(50):
+        yield i
+        if i == 30:
+            first.wait(60)
+            threading.Timer(0.5, interrupted.set).start()  # `with` waits for what runs
+            interrupt()
+            time.sleep(60)
+try:
+    with c.Executor() as executor:
+        executor.map(task, numbers())
+except KeyboardInterrupt:
+    pass
+assert 1 <= len(begun) <= SLOTS, begun
+with c.Executor() as executor:
+    assert sum(executor.map(abs, range(100))) == 4950
+""", slots=slots)  # fmt: skip
 
 
 NESTED = {

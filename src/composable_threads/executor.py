@@ -216,7 +216,11 @@ class _Tasks:
         """What ``concurrent.futures.Executor.map`` does; `in_context`: each call in a copy of the caller's context."""
         end = None if timeout is None else timeout + time.monotonic()
         calls = MapCalls(self, fn)
-        calls.submit_all(iterables, in_context)
+        try:
+            calls.submit_all(iterables, in_context)
+        except KeyboardInterrupt:  # nobody will ask for what was drawn, but the executor's end would wait for it
+            calls.cancel()
+            raise
         return calls.results(end)
 
     # Where the user set no limit it is the arena's size, so that tasks which wait for their own inner work do not make room
