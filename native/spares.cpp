@@ -53,9 +53,9 @@ void Spares::run() {
   if (Arena::hooks.started != nullptr) Arena::hooks.started();
   Seat seat;
   for (;;) {
-    const auto born = arena_.generation();
+    const auto before = arena_.generation();
     arena_.serve(self);
-    if (arena_.generation() != born) Lifecycle::end_child();
+    if (arena_.generation() != before) Lifecycle::end_child();
     Lock held = arena_.lock();
     seat.called = false;
     idle_.push_back(&seat);
