@@ -18,6 +18,8 @@ from dask.order import order
 from dask.threaded import get as threaded_get
 
 from .. import _native
+from .._blocking import MOST_AT_ONCE
+from ..executor import check_workers
 from .exact import get_exactly
 
 _NODE_TYPES = _native.NodeTypes(
@@ -71,7 +73,7 @@ def get(
     num_workers = num_workers or dask.config.get("num_workers", None)
     if pool is not None:
         return threaded_get(dsk, keys, cache=cache, num_workers=num_workers, pool=pool, **kwargs)
-    num_workers = num_workers or _native.slots()
+    num_workers = min(check_workers(num_workers, "num_workers"), MOST_AT_ONCE) if num_workers else _native.slots()
     options = {"cache": cache, **kwargs}
     if _needs_exact_path(options):
         return get_exactly(dsk, keys, num_workers=num_workers, **options)

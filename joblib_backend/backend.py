@@ -33,7 +33,7 @@ DEEPEST = 8
 # How often a caller with a time-out looks at the clock, in seconds.
 CLOCK_LOOK = 0.05
 
-_claiming = threading.Lock()  # which call a backend instance serves
+_claiming = threading.RLock()  # which call a backend instance serves
 
 
 def _renew_after_fork() -> None:

@@ -14,6 +14,7 @@ from joblib._utils import _ExceptionWithTraceback
 from joblib.parallel import BatchedCalls, parallel_config
 
 from .. import _native
+from .._blocking import MOST_AT_ONCE
 from .._relay import Relay
 from .inner_threads import inner_limit
 
@@ -44,7 +45,8 @@ class Call:
     """
 
     def __init__(self, parallel: Any, n_jobs: int, inner: int | None):
-        self.group = _native.TaskGroup(n_jobs)
+        _native.deepen()
+        self.group = _native.TaskGroup(min(n_jobs, MOST_AT_ONCE))
         self.nested: tuple[Any, int | None] | None = None  # what get_nested_backend() gives for all batches
         self._parallel = parallel
         self._n_jobs = n_jobs

@@ -1,7 +1,9 @@
 #include "arena.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <stdexcept>
+#include <system_error>
 
 #include <sched.h>
 
@@ -47,7 +49,9 @@ Arena& Arena::instance() {
   if (Arena* arena = the_arena.load(std::memory_order_acquire)) return *arena;
   std::lock_guard making_lock(making);
   if (Arena* arena = the_arena.load(std::memory_order_acquire)) return *arena;
-  auto* arena = new Arena(configured > 0 ? configured : read_cpu_limits().slots);
+  const CpuLimits limits = read_cpu_limits();
+  auto* arena = configured > 0 && configured != limits.slots ? new Arena(configured, "activate")
+                                                             : new Arena(limits.slots, limits.source);
   the_arena.store(arena, std::memory_order_release);
   return *arena;
 }
@@ -65,8 +69,9 @@ void Arena::configure(int slots) {
   configured = slots;
 }
 
-Arena::Arena(int slots)
+Arena::Arena(int slots, std::string source)
     : slots_(slots),
+      slots_source_(std::move(source)),
       widths_(slots),
       workers_(std::make_unique<Workers>(*this, slots)),
       spares_(std::make_unique<Spares>(*this)),
@@ -274,13 +279,28 @@ void Arena::summon(Lock& held) {
     summoned_at_ = Clock::now();
     workers_->summoned += from_pool;
     held.unlock();
-    for (int i = 0; i < from_pool; ++i) workers_->summon();
     int lost = 0;
-    for (int i = from_pool; i < coming; ++i) lost += spares_->summon() ? 0 : 1;
+    for (int i = 0; i < coming; ++i) {
+      if (i < from_pool && workers_->summon()) continue;
+      lost += spares_->summon() ? 0 : 1;
+    }
     held.lock();
     arriving_ -= lost;
   }
   if (pressure()) keeper_->alert(held);
+}
+
+void Arena::need_thread(const ThreadState& self) {
+  if (workers_->start() || self.worker) return;
+  {
+    Lock held = lock();
+    if (spares_->alive() > 0) return;
+    ++arriving_;
+  }
+  if (spares_->summon()) return;
+  Lock held = lock();
+  --arriving_;
+  throw std::system_error(EAGAIN, std::generic_category(), "can't start new thread");
 }
 
 bool Arena::yields_to_other(Lock&, const Source& source) const noexcept {

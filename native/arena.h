@@ -101,6 +101,8 @@ class Arena {
   static ThreadHooks hooks;
 
   int slots() const noexcept { return slots_; }
+  /// What set them: CpuLimits::source, or "activate" for configure() with another number.
+  const std::string& slots_source() const noexcept { return slots_source_; }
   /// It is held for so short a time that spinning for it is worth more than a sleep.
   Lock lock() {
     Lock held(mutex_, std::defer_lock);
@@ -169,6 +171,9 @@ class Arena {
   /// Body of a summoned thread: takes work off the board until there is none for it.
   void serve(ThreadState& self);
   bool has_free_permit() const noexcept { return running_.load(std::memory_order_relaxed) < slots_; }
+  /// There is a thread but the caller's to do what it will not do itself, or one can be had now. Throws std::system_error
+  /// if the system gives none.
+  void need_thread(const ThreadState& self);
   /// Whether an offer is seen at once, without a wake-up.
   bool has_lingering() const noexcept { return lingering_.load(std::memory_order_relaxed) > 0; }
 
@@ -184,7 +189,7 @@ class Arena {
   friend class Lifecycle;
   friend class Workers;
 
-  explicit Arena(int slots);
+  Arena(int slots, std::string source);
 
   bool take_free() noexcept;
   void note_peak(int running) noexcept;
@@ -199,6 +204,7 @@ class Arena {
   bool linger(Lock&, std::uint64_t until);
 
   const int slots_;
+  const std::string slots_source_;
   std::mutex mutex_;
   std::atomic<int> running_{0};
   std::atomic<int> peak_{0};

@@ -86,6 +86,10 @@ void register_arena(py::module_& module) {
     if (Arena* arena = Arena::existing()) return arena->slots();
     return std::nullopt;
   });
+  module.def("started_source", []() -> std::optional<std::string> {
+    if (Arena* arena = Arena::existing()) return arena->slots_source();
+    return std::nullopt;
+  });
   module.def("limits", &limits);
   module.def("counts", &counts);
   module.def("reset_peak", [] {

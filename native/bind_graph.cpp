@@ -210,12 +210,15 @@ py::dict Computation::compute() {
   if (!graph_->accessible()) throw py::value_error("Found no accessible jobs in dask");
   context_ = py::reinterpret_steal<py::object>(PyContext_CopyCurrent());
   if (const int ready = graph_->ready(); ready > 0) {
-    queue(ready, false);
+    static_cast<void>(deepen());
+    refuse_while_closing();
+    const bool in_task = this_thread().task_depth > 0;
+    queue(ready, in_task);
     try {
       // A thread of the program sleeps, as under Dask's threads: Ctrl-C and errors reach it at once. One that is in a task
       // runs nodes of this graph meanwhile.
       help_group(*group_, [this] { return error_.load(std::memory_order_acquire) != nullptr; },
-                 this_thread().task_depth > 0 ? TaskGroup::Watch::work : TaskGroup::Watch::nudges, std::nullopt);
+                 in_task ? TaskGroup::Watch::work : TaskGroup::Watch::nudges, std::nullopt);
     } catch (...) {
       give_up();
       throw;

@@ -61,6 +61,7 @@ class PyTask final : public PythonTask {
 
 void submit(TaskGroup& group, py::object callable, int runs) {
   if (runs < 1) throw std::invalid_argument("a callable is submitted for at least 1 run, not " + std::to_string(runs));
+  refuse_while_closing();
   auto task = std::make_unique<PyTask>(std::move(callable), group);
   if (group.submit(task.get(), runs)) task.release();
 }
@@ -75,12 +76,26 @@ void execute(TaskGroup& group, Task* first, ThreadState& self) {
   with_gil([&] {
     for (Task* task = first; task != nullptr; task = group.next(self)) {
       TaskScope scope(group.arena(), self);
+      NestingScope nesting(self, group.nesting());
       task->run();
     }
   });
 }
 
 }  // namespace
+
+void refuse_while_closing() {
+  if (closing()) throw std::runtime_error("cannot schedule new tasks while the interpreter ends");
+}
+
+int deepen() {
+  const int inside = this_thread().nesting + 1;
+  if (const int limit = Py_GetRecursionLimit(); inside > limit) {
+    PyErr_Format(PyExc_RecursionError, "tasks wait for tasks more than %d deep, Python's recursion limit", limit);
+    throw py::error_already_set();
+  }
+  return inside;
+}
 
 bool help_group(TaskGroup& group, const std::function<bool()>& stop, TaskGroup::Watch watch, std::optional<double> timeout) {
   const bool run = watch == TaskGroup::Watch::work;
@@ -105,6 +120,7 @@ bool help_group(TaskGroup& group, const std::function<bool()>& stop, TaskGroup::
         if (Task* task = group.claim(self)) {
           {
             TaskScope scope(arena, self);
+            NestingScope nesting(self, group.nesting());
             if (!static_cast<PythonTask*>(task)->run_raising()) error = std::make_exception_ptr(py::error_already_set());
           }
           group.ended(self);
@@ -162,24 +178,29 @@ void drop_queued(TaskGroup& group, const py::object& each) {
 // The context manager behind composable_threads.task(): belongs to the thread that entered it.
 class TaskContext {
  public:
+  // Without an end it is left here; or, if another thread does this, when its own one ends.
+  ~TaskContext() {
+    if (task_ && !task_->abandoned() && thread_ != &this_thread()) static_cast<void>(task_.release());
+  }
+
   void enter() {
     if (task_) throw std::runtime_error("this task() context is in use already; make one per block");
     if (this_thread().task_depth > 0) return;
     Arena& arena = Arena::instance();
     GilAway away;
-    task_.emplace(arena, this_thread());
+    task_ = std::make_unique<ProgramTask>(arena, this_thread());
     thread_ = &this_thread();
   }
 
   void exit() {
     if (!task_) return;
-    if (thread_ != &this_thread()) throw std::runtime_error("a task() context must be left by the thread that entered it");
+    if (task_->abandoned() || thread_ != &this_thread()) throw std::runtime_error("a task() context must be left by the thread that entered it");
     GilAway away;
     task_.reset();
   }
 
  private:
-  std::optional<ProgramTask> task_;
+  std::unique_ptr<ProgramTask> task_;
   ThreadState* thread_ = nullptr;
 };
 
@@ -187,6 +208,8 @@ class TaskContext {
 
 void register_tasks(py::module_& module) {
   TaskGroup::execute = execute;
+  module.def("deepen", &deepen);
+  module.def("nest", [](int nesting) { this_thread().nesting = nesting; }, py::arg("nesting"));
   py::class_<TaskContext>(module, "TaskContext")
       .def(py::init<>())
       .def("__enter__", &TaskContext::enter)

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <system_error>
+#include <exception>
 #include <thread>
 
 #include <fcntl.h>
@@ -45,7 +45,7 @@ void Keeper::alert(Lock&) {
     try {
       std::thread([this] { run(); }).detach();
       started_ = true;
-    } catch (const std::system_error&) {
+    } catch (const std::exception&) {
       alert_ = false;  // no thread to be had now; the next alert tries again
     }
     return;

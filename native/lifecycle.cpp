@@ -15,7 +15,10 @@ namespace composable {
 
 int Lifecycle::watch() noexcept { return pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child); }
 
-void Lifecycle::end_child() noexcept {
+void Lifecycle::serve(Arena& arena) {
+  const auto born = arena.generation();
+  arena.serve(this_thread());
+  if (arena.generation() == born) return;
   if (Arena::hooks.child_ending != nullptr) Arena::hooks.child_ending();
   _exit(0);
 }

@@ -14,9 +14,9 @@ class Lifecycle {
   /// Registers the fork handlers. Called once, when the core is loaded.
   static int watch() noexcept;
 
-  /// Ends the child of a fork whose task has returned to the arena's thread it ran on: it has nowhere to go on, for whoever
-  /// waits for the task is in the parent. Without this the child, left by oneTBB to sleep, would never end.
-  [[noreturn]] static void end_child() noexcept;
+  /// Arena::serve() of a thread of the arena's own. Ends the child of a fork whose task has returned to it: the child has
+  /// nowhere to go on, for whoever waits for the task is in the parent. Left to sleep, it would never end.
+  static void serve(Arena& arena);
 
  private:
   static void before_fork();

@@ -3,7 +3,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdio>
-#include <system_error>
+#include <exception>
 #include <thread>
 
 #include <pthread.h>
@@ -35,39 +35,59 @@ bool Spares::summon() {
   try {
     std::thread([this] { run(); }).detach();
     return true;
-  } catch (const std::system_error&) {  // no thread to be had: those who wait go on without it
+  } catch (const std::exception&) {  // no thread, or memory, to be had: those who wait go on without it
     Lock held = arena_.lock();
     --alive_;
     return false;
   }
 }
 
-void Spares::run() {
-  ThreadState& self = this_thread();
-  self.worker = true;
+void Spares::begin() {
+  this_thread().worker = true;
   static std::atomic<unsigned> born{0};
   char name[16];
   // Unsigned, so that no sign is left by the remainder: with one the name would not fit.
   std::snprintf(name, sizeof name, "composable-s%u", born.fetch_add(1, std::memory_order_relaxed) % 1000);
   pthread_setname_np(pthread_self(), name);
   if (Arena::hooks.started != nullptr) Arena::hooks.started();
+}
+
+// True if it was summoned, false if nobody did for so long.
+bool Spares::await_call(Lock& held, Clock::duration patience) {
   Seat seat;
+  idle_.push_back(&seat);
+  const auto deadline = Clock::now() + patience;
+  while (!seat.called && seat.wakes.wait_until(held, deadline) != std::cv_status::timeout) {
+  }
+  if (!seat.called) std::erase(idle_, &seat);
+  return seat.called;
+}
+
+void Spares::run() {
+  begin();
   for (;;) {
-    const auto before = arena_.generation();
-    arena_.serve(self);
-    if (arena_.generation() != before) Lifecycle::end_child();
+    Lifecycle::serve(arena_);
     Lock held = arena_.lock();
-    seat.called = false;
-    idle_.push_back(&seat);
-    const auto deadline = Clock::now() + kKeepIdle;
-    while (!seat.called && seat.wakes.wait_until(held, deadline) != std::cv_status::timeout) {
-    }
-    if (seat.called) continue;
-    std::erase(idle_, &seat);
+    if (await_call(held, kKeepIdle)) continue;
     --alive_;
     break;
   }
   if (Arena::hooks.ending != nullptr) Arena::hooks.ending();
+}
+
+void Spares::adopt() {
+  begin();
+  Lock held = arena_.lock();
+  for (;;) {
+    // Until it sits there nobody could summon it.
+    Seat seat;
+    idle_.push_back(&seat);
+    arena_.settle(held);
+    while (!seat.called) seat.wakes.wait(held);
+    held.unlock();
+    Lifecycle::serve(arena_);
+    arena_.relock(held);
+  }
 }
 
 }  // namespace composable

@@ -5,11 +5,9 @@
 #include <condition_variable>
 #include <vector>
 
-#include "thread_state.h"
+#include "arena.h"
 
 namespace composable {
-
-class Arena;
 
 class Spares {
  public:
@@ -18,6 +16,10 @@ class Spares {
   /// Sends an idle spare, or a new one, to Arena::serve(). False if the system gives no thread. Not under the lock.
   bool summon();
   int alive() const noexcept { return alive_; }  // lock held
+  /// So many threads that were started for something else will come to adopt(). Lock held.
+  void expect(int threads) noexcept { alive_ += threads; }
+  /// The calling thread is a spare from now on, and for good: another one may not be to be had.
+  [[noreturn]] void adopt();
 
  private:
   struct Seat {
@@ -25,6 +27,8 @@ class Spares {
     bool called = false;
   };
   void run();
+  void begin();
+  bool await_call(Lock& held, Clock::duration patience);
 
   Arena& arena_;
   std::vector<Seat*> idle_;  // lock held

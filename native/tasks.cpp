@@ -10,6 +10,7 @@ namespace {
 void run_all(TaskGroup& group, Task* first, ThreadState& self) {
   for (Task* task = first; task != nullptr; task = group.next(self)) {
     TaskScope scope(group.arena(), self);
+    NestingScope nesting(self, group.nesting());
     task->run();
   }
 }
@@ -19,7 +20,11 @@ void run_all(TaskGroup& group, Task* first, ThreadState& self) {
 TaskGroup::Execute TaskGroup::execute = run_all;
 
 TaskGroup::TaskGroup(Arena& arena, int limit)
-    : arena_(arena), limit_(limit), depth_(this_thread().task_depth), generation_(arena.generation()) {
+    : arena_(arena),
+      limit_(limit),
+      depth_(this_thread().task_depth),
+      nesting_(this_thread().nesting + 1),
+      generation_(arena.generation()) {
   if (limit < 1) throw std::invalid_argument("a group's limit must be at least 1, not " + std::to_string(limit));
 }
 
@@ -46,6 +51,7 @@ bool TaskGroup::recount(Lock& held) noexcept {
 bool TaskGroup::submit(Task* task, int runs, bool kept) {
   // Here too, so that widths are right before the first task starts, and what the look allocates is not in a worker's heap.
   const bool found = look_for_libraries(this_thread());
+  if (!kept) arena_.need_thread(this_thread());
   Lock held = arena_.lock();
   renew(held);
   const bool joins = task->what_ != nullptr && !queued_.empty() && queued_.back()->what_ == task->what_;
@@ -257,7 +263,12 @@ int TaskScope::look_again(Arena& arena, ThreadState& self) {
 }
 
 ProgramTask::ProgramTask(Arena& arena, ThreadState& self)
-    : arena_(arena), generation_(arena.generation()), self_(began(arena, self, entered_)), scope_(arena, self) {}
+    : arena_(arena),
+      generation_(arena.generation()),
+      self_(began(arena, self, entered_)),
+      scope_(std::make_unique<TaskScope>(arena, self)) {
+  self.program_task = this;
+}
 
 ThreadState& ProgramTask::began(Arena& arena, ThreadState& self, bool& entered) {
   entered = arena.enter(self);
@@ -269,6 +280,19 @@ ThreadState& ProgramTask::began(Arena& arena, ThreadState& self, bool& entered) 
 }
 
 ProgramTask::~ProgramTask() {
+  if (abandoned()) return;
+  scope_.reset();
+  self_.program_task = nullptr;
+  uncount();
+}
+
+void ProgramTask::abandon() noexcept {
+  static_cast<void>(scope_.release());  // leaked: it would set widths in a thread whose own libraries may be gone from it
+  uncount();
+  abandoned_.store(true, std::memory_order_release);
+}
+
+void ProgramTask::uncount() noexcept {
   {
     Lock held = arena_.lock();
     arena_.task_ended(held, self_);

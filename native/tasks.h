@@ -57,7 +57,7 @@ class TaskGroup final : public Source, public std::enable_shared_from_this<TaskG
   TaskGroup(Arena& arena, int limit);
   /// Queues `runs` >= 1 runs of `task`. False if the newest entry took them, being of the same callable; `task` stays the
   /// caller's then. With `kept` the calling thread, which runs a task of this group, takes the next one itself: nobody is
-  /// summoned for a single one.
+  /// summoned for a single one. Throws std::system_error if there is no thread to run it and none is to be had.
   bool submit(Task* task, int runs = 1, bool kept = false);
   /// The next task for a worker that just ran one; null when it should look at the board again.
   Task* next(ThreadState& self);
@@ -86,6 +86,8 @@ class TaskGroup final : public Source, public std::enable_shared_from_this<TaskG
   /// Wakes whoever waits for it, so that conditions outside it are looked at again.
   void nudge();
   int limit() const noexcept { return limit_; }
+  /// ThreadState::nesting in its tasks.
+  int nesting() const noexcept { return nesting_; }
   Arena& arena() const noexcept { return arena_; }
   void set_limit(int limit);
 
@@ -103,6 +105,7 @@ class TaskGroup final : public Source, public std::enable_shared_from_this<TaskG
   Arena& arena_;
   int limit_;
   const int depth_;
+  const int nesting_;
   std::uint64_t generation_;
   struct Watcher {
     Waiter* waiter;
@@ -142,14 +145,20 @@ class ProgramTask {
   ProgramTask(const ProgramTask&) = delete;
   ProgramTask& operator=(const ProgramTask&) = delete;
 
+  /// Its thread ends without it: nothing is counted any more, nor put back. What is left is to delete it.
+  void abandon() noexcept;
+  bool abandoned() const noexcept { return abandoned_.load(std::memory_order_acquire); }
+
  private:
+  void uncount() noexcept;
   static ThreadState& began(Arena& arena, ThreadState& self, bool& entered);
 
   Arena& arena_;
   const std::uint64_t generation_;
   bool entered_ = false;
+  std::atomic<bool> abandoned_{false};
   ThreadState& self_;
-  TaskScope scope_;
+  std::unique_ptr<TaskScope> scope_;
 };
 
 /// A thread waits for a group and may run its tasks. At the end it has a permit if and only if it had one before.

@@ -22,6 +22,7 @@ struct KernelState {
 };
 
 struct Library;
+class ProgramTask;
 
 /// A library whose width was above P, and what puts it back.
 struct CappedWidth {
@@ -33,13 +34,16 @@ struct CappedWidth {
 /// keeper may clear, and `cpu_*`, which belong to the keeper; both under the arena's lock.
 struct ThreadState {
   ThreadState();
+  ~ThreadState();
 
   /// True while this thread has one of the arena's permits. Taken away by exchange(false) only, so that
   /// a permit is given back once, by the thread or by the keeper.
   std::atomic<bool> holds{false};
   bool worker = false;  // started by the arena: a oneTBB worker or a spare
   int task_depth = 0;   // tasks on this thread's stack
+  int nesting = 0;      // the same, with those that wait for them in other threads, see NestingScope
   int parents_tasks = 0;  // the lowest so many began before a fork and count in the parent only
+  ProgramTask* program_task = nullptr;  // in the middle of which it is
   KernelState kernel;
   int share = 1;        // width of BLAS and OpenMP calls in the task it runs
   int openmp_size = 0;  // the one team size above 1 that its OpenMP runtime keeps, see widths.cpp
@@ -59,6 +63,19 @@ struct ThreadState {
 };
 
 ThreadState& this_thread() noexcept;
+
+/// In a task that tasks wait for, this many deep. A bound on it is one on the threads that wait in their middle.
+class NestingScope {
+ public:
+  NestingScope(ThreadState& self, int inside) noexcept : self_(self), outside_(self.nesting) { self.nesting = inside; }
+  ~NestingScope() { self_.nesting = outside_; }
+  NestingScope(const NestingScope&) = delete;
+  NestingScope& operator=(const NestingScope&) = delete;
+
+ private:
+  ThreadState& self_;
+  const int outside_;
+};
 
 /// Gives a task or a nested region its own KernelState and puts the old one back.
 class KernelScope {

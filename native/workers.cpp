@@ -6,7 +6,10 @@
 #include <oneapi/tbb/version.h>
 
 #include <atomic>
+#include <condition_variable>
 #include <cstdio>
+#include <deque>
+#include <exception>
 #include <mutex>
 #include <vector>
 
@@ -14,6 +17,7 @@
 
 #include "arena.h"
 #include "lifecycle.h"
+#include "spares.h"
 
 namespace composable {
 
@@ -43,6 +47,29 @@ class ThreadKeys {
   std::vector<pthread_key_t> keys_;
 };
 
+// Where workers that have just been started wait for the last one.
+class Gate {
+ public:
+  /// True if all were started.
+  bool pass() {
+    std::unique_lock held(mutex_);
+    opened_.wait(held, [this] { return open_; });
+    return complete_;
+  }
+  void open(bool complete) {
+    std::lock_guard held(mutex_);
+    open_ = true;
+    complete_ = complete;
+    opened_.notify_all();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable opened_;
+  bool open_ = false;
+  bool complete_ = false;
+};
+
 }  // namespace
 
 struct Workers::Pool {
@@ -53,6 +80,8 @@ struct Workers::Pool {
         arena(slots, 0, tbb::task_arena::priority::normal, tbb::task_arena::leave_policy::fast) {}
   tbb::global_control limit;
   tbb::task_arena arena;
+  std::deque<tbb::task_arena> starters;
+  Gate gate;
   ThreadKeys keys;
   std::once_flag first;
 };
@@ -62,20 +91,60 @@ Workers::Workers(Arena& arena, int slots)
 
 Workers::~Workers() = default;
 
-void Workers::summon() {
-  // What is enqueued carries nothing: all that a worker reads of ours comes to it through the one arena, whose hand-over is
-  // our own, so that ThreadSanitizer, which does not see oneTBB's, can check it.
-  const auto enqueue = [this] { pool_->arena.enqueue([] { Arena::existing()->workers_->serve(); }); };
-  bool done = false;
-  std::call_once(pool_->first, [&] {
-    pool_->keys.watch(enqueue);
-    done = true;
+bool Workers::start() {
+  if (!usable()) return false;
+  std::call_once(pool_->first, [this] {
+    if (!start_each()) usable_.store(false, std::memory_order_relaxed);
   });
-  if (!done) enqueue();
+  return usable();
+}
+
+// oneTBB starts a thread when it misses one, be it in a worker of its own, where the exception that there is none to be had
+// would end the process. So each is asked for here by an arena of its own, which wants one worker: oneTBB starts it in this
+// thread, and the next one too as long as the first does not come back.
+//
+// What is enqueued carries nothing: all that a worker reads of ours comes to it through the one arena and the gate, whose
+// hand-over is our own, so that ThreadSanitizer, which does not see oneTBB's, can check it.
+bool Workers::start_each() {
+  int started = 0;
+  try {
+    for (; started < slots_; ++started) {
+      tbb::task_arena& one = pool_->starters.emplace_back(1, 0);
+      const auto enqueue = [&one] { one.enqueue([] { Arena::existing()->workers_->arrive(); }); };
+      if (started == 0) {
+        pool_->keys.watch(enqueue);
+      } else {
+        enqueue();
+      }
+    }
+  } catch (const std::exception&) {
+    // What oneTBB believes of its threads is wrong from now on, so it is given nothing more.
+    Lock held = arena_.lock();
+    arena_.spares_->expect(started);
+  }
+  pool_->gate.open(started == slots_);
+  return started == slots_;
+}
+
+void Workers::arrive() {
+  if (!pool_->gate.pass()) arena_.spares_->adopt();
+}
+
+bool Workers::summon() {
+  try {
+    if (start()) {
+      pool_->arena.enqueue([] { Arena::existing()->workers_->serve(); });
+      return true;
+    }
+  } catch (const std::exception&) {  // no memory
+  }
+  Lock held = arena_.lock();
+  --summoned;
+  return false;
 }
 
 void Workers::abandon() noexcept {
-  abandoned_ = true;
+  usable_.store(false, std::memory_order_relaxed);
   inside = summoned = 0;
   pool_->keys.forget();
 }
@@ -95,9 +164,7 @@ void Workers::serve() {
     --summoned;
     ++inside;
   }
-  const auto born = arena_.generation();
-  arena_.serve(self);
-  if (arena_.generation() != born) Lifecycle::end_child();
+  Lifecycle::serve(arena_);
   Lock held = arena_.lock();
   --inside;
 }

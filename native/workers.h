@@ -5,6 +5,7 @@
 // what runs (native/README.md).
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <string>
 
@@ -18,9 +19,12 @@ class Workers {
   ~Workers();
 
   /// oneTBB workers that neither serve the board nor have been summoned. Lock held.
-  int idle() const noexcept { return abandoned_ ? 0 : slots_ - inside - summoned; }
-  /// Sends one to Arena::serve(). Not under the lock.
-  void summon();
+  int idle() const noexcept { return usable() ? slots_ - inside - summoned : 0; }
+  /// Starts all of them, once. False if the system does not give so many threads: then spares do the work, of which those
+  /// that it gave are the first. Not under the lock.
+  bool start();
+  /// Sends one to Arena::serve(). False if there are none to send: it is not on its way then. Not under the lock.
+  bool summon();
 
   /// In a forked child: oneTBB's threads are gone and it does not know.
   void abandon() noexcept;
@@ -32,12 +36,15 @@ class Workers {
   int summoned = 0;  // on their way, lock held
 
  private:
+  bool usable() const noexcept { return usable_.load(std::memory_order_relaxed); }
+  bool start_each();
+  void arrive();
   void serve();
 
   struct Pool;
   Arena& arena_;
   const int slots_;
-  bool abandoned_ = false;
+  std::atomic<bool> usable_{true};
   std::unique_ptr<Pool> pool_;
 };
 

@@ -21,12 +21,12 @@ _LAUNCH_SYMBOLS = {
     "allocate_sched": abi.allocate_sched,
     "deallocate_sched": abi.deallocate_sched,
 }
-_lock = threading.Lock()
+_lock = threading.RLock()
 
 
 def _renew_lock() -> None:
     global _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
 
 
 os.register_at_fork(after_in_child=_renew_lock)

@@ -8,6 +8,10 @@ from typing import Any
 from . import _native
 
 
+# More tasks than this at once nobody's threads can run; larger numbers fit no C integer.
+MOST_AT_ONCE = 1 << 30
+
+
 class _Here(threading.local):
     def __init__(self) -> None:
         self.running: list[Any] = []  # the executors of whose tasks this thread is in the middle
@@ -32,12 +36,19 @@ class blocking:
     """Context in which a task waits for something outside the arena: I/O, a lock, another task.
 
     Its permit serves another thread meanwhile; at the end the task may have to wait for a free one. Outside tasks,
-    and nested in itself, it does nothing. Do not compute in it: that would be one thread more than the arena's size.
+    and nested in another one, it does nothing. Do not compute in it: that would be one thread more than the arena's size.
+    Raises RuntimeError if a context is entered twice or left by another thread.
     """
 
-    __slots__ = ("_had", "_lender")
+    __slots__ = ("_had", "_lender", "_thread")
+
+    def __init__(self) -> None:
+        self._thread: int | None = None
 
     def __enter__(self) -> None:
+        if self._thread is not None:
+            raise RuntimeError("this blocking() context is in use already; make one per block")
+        self._thread = threading.get_ident()
         # Another task of the same executor may take the place, unless the user said how many may have begun at once. Where
         # the task awaits work that it asked for itself this would only begin ever more tasks of the outermost level.
         self._lender = here.running[0] if here.running else None
@@ -46,6 +57,11 @@ class blocking:
         self._had = _native.block_begin()
 
     def __exit__(self, *_: object) -> None:
+        if self._thread is None:
+            raise RuntimeError("this blocking() context was not entered")
+        if self._thread != threading.get_ident():
+            raise RuntimeError("a blocking() context must be left by the thread that entered it")
+        self._thread = None
         _native.block_end(self._had)
         if self._lender is not None:
             self._lender.lend(-1)

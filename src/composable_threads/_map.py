@@ -44,6 +44,7 @@ class MapCalls:
         self._calls: deque[tuple[int, tuple, Any]] = deque()  # number, arguments, context
         self._outcomes: list[Any] = []
         self._awaited = -1
+        self._depth = 0  # as _Work.depth, from the first wait on
         self._arrived: SimpleQueue[None] = SimpleQueue()
 
     def submit_all(self, iterables: tuple[Iterable, ...], in_context: bool) -> None:
@@ -87,6 +88,8 @@ class MapCalls:
             return False
         tasks, running = self._tasks, here.running
         running.append(tasks)
+        if self._depth:
+            _native.nest(self._depth)
         try:
             tasks.prepare_thread()
             outcome = self._fn(*arguments) if context is None else context.run(self._fn, *arguments)
@@ -114,6 +117,8 @@ class MapCalls:
         pending = self._outcomes
         self._awaited = number
         in_task = bool(here.running) or _native.holds_permit()
+        if in_task and pending[number] is _PENDING:
+            self._depth = max(self._depth, _native.deepen())
         while pending[number] is _PENDING:
             if not in_task:
                 self._sleep(end)

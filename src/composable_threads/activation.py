@@ -15,6 +15,7 @@ from typing import Any
 import _composable_threads_boot as boot
 
 from . import _native, spinning
+from ._blocking import MOST_AT_ONCE
 from .executor import _Tasks, check_workers
 from .pool import ThreadPool
 
@@ -38,7 +39,7 @@ class Activation:
     """What `activate` returns: a context manager whose end, like ``deactivate()``, undoes it. Activations nest."""
 
     def __init__(self) -> None:
-        self._live = True
+        self._live = False  # only activate() makes a live one
 
     def deactivate(self) -> None:
         """Undo this activation; the doors close with the last one. Calling it again does nothing."""
@@ -84,14 +85,17 @@ def activate(*, slots: int | None = None) -> Activation:
     if slots is not None:
         check_workers(slots, "slots")
         try:
-            _native.configure(min(slots, _native.limits()["slots"]))
+            if slots != _native.started_slots():  # what the process may use can have shrunk since
+                _native.configure(min(slots, _native.limits()["slots"]))
         except RuntimeError as error:
             raise RuntimeError(str(error)) from None
     else:
         _native.limits()  # a bad COMPOSABLE_NUM_THREADS is told here, not in some thread
+    activation = Activation()
     with _lock:
         _enter()
-    return Activation()
+        activation._live = True
+    return activation
 
 
 def is_active() -> bool:
@@ -158,7 +162,7 @@ def _patch_executor(executor: Any) -> None:
         if getattr(type(self), "_adjust_thread_count", None) is not stock_start:
             return  # a subclass with threads of its own kind, as distributed's, which its tasks look for
         # The stock one starts threads up to this number, be it whole or not.
-        limit = math.ceil(min(self._max_workers, 1 << 30))
+        limit = math.ceil(min(self._max_workers, MOST_AT_ONCE))
         self._composable = _Tasks(limit, max_workers is not None, initializer, initargs)
         _executors[id(self)] = self
 

@@ -16,7 +16,7 @@ from concurrent.futures.thread import BrokenThreadPool
 from typing import Any
 
 from . import _native
-from ._blocking import awaiting, here
+from ._blocking import MOST_AT_ONCE, awaiting, here
 from ._map import MapCalls
 
 _executors: weakref.WeakSet[_Tasks] = weakref.WeakSet()
@@ -44,6 +44,7 @@ class ArenaFuture(Future):
         if self.done() or not (here.running or _native.holds_permit()):
             return wait(timeout)
         work = self._work
+        depth = _native.deepen()
         if timeout is None and work.tasks.may_run_here():
             # As a task of its own, of which this thread runs the one that it waits for: Numba's thread mask and the
             # widths of BLAS that it sets end with it.
@@ -52,6 +53,7 @@ class ArenaFuture(Future):
             group.help()
             if self.done():
                 return wait(timeout)
+        work.depth = max(work.depth, depth)
         with work.tasks.one_place_lent(), awaiting():
             return wait(timeout)
 
@@ -94,7 +96,7 @@ class _Waiters(list):
 class _Work:
     """One submitted call. Run by whoever claims it first: a worker, or a task that waits for it."""
 
-    __slots__ = ("_args", "_claim", "_context", "_fn", "_kwargs", "future", "tasks")
+    __slots__ = ("_args", "_claim", "_context", "_fn", "_kwargs", "depth", "future", "tasks")
 
     def __init__(self, tasks: _Tasks, context: Any, fn: Callable, args: tuple, kwargs: dict):
         self.tasks = tasks
@@ -104,6 +106,7 @@ class _Work:
         self._args = args
         self._kwargs = kwargs
         self._claim = [None]
+        self.depth = 0  # in tasks that wait for one another, where that is known before it begins
 
     def cancel(self) -> None:
         """Nobody runs it any more."""
@@ -129,6 +132,8 @@ class _Work:
             return
         running = here.running
         running.append(tasks)
+        if self.depth:
+            _native.nest(self.depth)
         try:
             tasks.prepare_thread()
             result = fn(*args, **kwargs) if context is None else context.run(fn, *args, **kwargs)
@@ -150,7 +155,7 @@ class _Tasks:
 
     def __init__(self, limit: int, limited: bool, initializer: Callable | None, initargs: tuple):
         self.limited = limited  # by the user
-        self._limit = min(limit, 1 << 30)
+        self._limit = min(limit, MOST_AT_ONCE)
         self._lent = 0
         self._awaits: dict[int, int] = {}
         self.group = _native.TaskGroup(self._limit)
@@ -159,7 +164,7 @@ class _Tasks:
         self._prepared = threading.local()
         self._broken = False
         self._closed = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler or a destructor may come in between
         _executors.add(self)
 
     def prepare_thread(self) -> None:
@@ -267,7 +272,7 @@ class _Tasks:
 
     def renew_after_fork(self) -> None:
         # Another thread of the parent may have been in submit().
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
 
 def _renew_after_fork() -> None:

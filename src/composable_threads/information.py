@@ -39,8 +39,8 @@ def info() -> dict[str, Any]:
 
     found = _native.limits()
     started = _native.started_slots()
-    if started is not None and started != found["slots"]:
-        found.update(slots=started, slots_source="activate")
+    if started is not None:  # the limits may have changed since
+        found.update(slots=started, slots_source=_native.started_source())
     libraries = [{**library, "spin_limit": spinning.limit_of(library)} for library in _native.libraries()]
     return {
         **found,

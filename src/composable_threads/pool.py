@@ -8,17 +8,18 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from . import _native
-from ._blocking import awaiting
+from ._blocking import MOST_AT_ONCE, awaiting
 from ._relay import Relay
 from .executor import check_workers
 
-
 # How often, and after how many seconds, a thread looks again whether it may draw from a stream, before it sleeps.
 _LOOKS = 4
+# So many of a stream's tasks are asked for at first; each that begins asks for one more.
+_TICKETS = 1024
 _LOOK = 50e-6
 
 
@@ -51,11 +52,11 @@ class ThreadPool(stock.ThreadPool):
         self._state = stock.RUN
         self._cache = _Results()
         self._processes = processes or os.cpu_count() or 1
-        self._pool = range(self._processes)  # its length decides the chunk size of a map
+        self._pool = range(min(self._processes, MOST_AT_ONCE))  # its length decides the chunk size of a map
         self._initializer = initializer
         self._initargs = initargs
         self._prepared = threading.local()
-        self._group = _native.TaskGroup(self._processes)
+        self._group = _native.TaskGroup(min(self._processes, MOST_AT_ONCE))
         self._taskqueue = _Feeder(self)
         self._store = Relay(self._fill)
 
@@ -90,9 +91,10 @@ class ThreadPool(stock.ThreadPool):
         try:
             result._set(index, outcome)
         except BaseException as error:  # of a callback; ends the thread that called it in the original, and so all
-            threading.excepthook(
-                threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread()))
-            )
+            self._cache.pop(job, None)
+            result._pool = None
+            result._event.set()
+            _report(error)
 
 
 # The original's results wait on an event or a condition; in a task of ours the permit serves others meanwhile.
@@ -102,6 +104,7 @@ class _Awaitable:
     def wait(self, timeout: float | None = None) -> None:
         if self.ready():  # type: ignore[attr-defined]
             return
+        _native.deepen()
         with awaiting():
             super().wait(timeout)  # type: ignore[misc]
 
@@ -110,6 +113,7 @@ class _AwaitableIterator:
     def next(self, timeout: float | None = None) -> Any:
         if self._items:  # type: ignore[attr-defined]
             return super().next(timeout)  # type: ignore[misc]
+        _native.deepen()
         with awaiting():
             return super().next(timeout)  # type: ignore[misc]
 
@@ -173,8 +177,8 @@ class _Feeder:
             self._sources.append(listed)
             tickets = len(listed.tasks)
         else:
-            self._sources.append(_Streamed(iter(tasks), set_length, lambda: pool._group.submit(self._ticket)))
-            tickets = pool._processes
+            self._sources.append(_Streamed(tasks, set_length, lambda: pool._group.submit(self._ticket)))
+            tickets = min(pool._processes, _TICKETS)
         if tickets > 0:
             pool._group.submit(self._ticket, tickets)
 
@@ -215,9 +219,10 @@ class _Listed:
 class _Streamed:
     __slots__ = ("_drawn", "_lock", "_more", "_set_length", "_tasks")
 
-    def __init__(self, tasks: Iterator, set_length: Callable[[int], None], more: Callable[[], None]):
-        self._tasks = tasks
+    def __init__(self, tasks: Iterable, set_length: Callable[[int], None], more: Callable[[], None]):
+        self._tasks = iter(tasks)
         self._set_length: Callable[[int], None] | None = set_length
+        self._job = set_length.__self__._job  # type: ignore[attr-defined]
         self._more = more
         self._drawn = 0
         self._lock = threading.Lock()
@@ -226,17 +231,21 @@ class _Streamed:
         self._acquire()
         try:
             task = next(self._tasks)
-        except BaseException:
+        except StopIteration:
             if self._set_length is not None:
                 self._set_length(self._drawn)
                 self._set_length = None
             raise
+        except BaseException as error:
+            # The original's generator makes such a task of an Exception; any other ends its thread, and all wait forever.
+            task = self._job, self._drawn, _raise, (error,), {}
+            self._drawn += 1
         else:
             self._drawn += 1
-            self._more()
-            return task
         finally:
             self._lock.release()
+        self._more()
+        return task
 
     def _acquire(self) -> None:
         # A thread asleep at a lock is handed it before it has the GIL, so the one that has the GIL must wait for it: two
@@ -247,6 +256,22 @@ class _Streamed:
             time.sleep(_LOOK)
         with awaiting():
             self._lock.acquire()
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+def _report(error: BaseException) -> None:
+    """Tell of an error as of one that ends a thread."""
+    told = threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread()))
+    try:
+        threading.excepthook(told)
+    except BaseException as worse:
+        threading.__excepthook__(told)
+        threading.__excepthook__(
+            threading.ExceptHookArgs((type(worse), worse, worse.__traceback__, threading.current_thread()))
+        )
 
 
 def _run(pool: ThreadPool, task: tuple) -> None:
