@@ -15,6 +15,7 @@ MOST_AT_ONCE = 1 << 30
 class _Here(threading.local):
     def __init__(self) -> None:
         self.running: list[Any] = []  # the executors of whose tasks this thread is in the middle
+        self.work: Any = None  # the innermost of those tasks, if it was submitted by itself
 
 
 here = _Here()

@@ -44,7 +44,7 @@ class MapCalls:
         self._calls: deque[tuple[int, tuple, Any]] = deque()  # number, arguments, context
         self._outcomes: list[Any] = []
         self._awaited = -1
-        self._depth = 0  # as _Work.depth, from the first wait on
+        self._depth = _native.deepen()
         self._arrived: SimpleQueue[None] = SimpleQueue()
 
     def submit_all(self, iterables: tuple[Iterable, ...], in_context: bool) -> None:
@@ -86,16 +86,17 @@ class MapCalls:
             number, arguments, context = self._calls.popleft()
         except IndexError:
             return False
-        tasks, running = self._tasks, here.running
+        tasks, running, outside = self._tasks, here.running, here.work
         running.append(tasks)
-        if self._depth:
-            _native.nest(self._depth)
+        here.work = None
+        _native.nest(self._depth)
         try:
             tasks.prepare_thread()
             outcome = self._fn(*arguments) if context is None else context.run(self._fn, *arguments)
         except BaseException as error:
             outcome = _Failure(error)
         running.pop()
+        here.work = outside
         self._settle(number, outcome)
         # An error's traceback refers to this frame: break the cycle.
         del self, outcome
@@ -117,8 +118,6 @@ class MapCalls:
         pending = self._outcomes
         self._awaited = number
         in_task = bool(here.running) or _native.holds_permit()
-        if in_task and pending[number] is _PENDING:
-            self._depth = max(self._depth, _native.deepen())
         while pending[number] is _PENDING:
             if not in_task:
                 self._sleep(end)

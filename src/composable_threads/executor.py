@@ -44,7 +44,6 @@ class ArenaFuture(Future):
         if self.done() or not (here.running or _native.holds_permit()):
             return wait(timeout)
         work = self._work
-        depth = _native.deepen()
         if timeout is None and work.tasks.may_run_here():
             # As a task of its own, of which this thread runs the one that it waits for: Numba's thread mask and the
             # widths of BLAS that it sets end with it.
@@ -53,7 +52,6 @@ class ArenaFuture(Future):
             group.help()
             if self.done():
                 return wait(timeout)
-        work.depth = max(work.depth, depth)
         with work.tasks.one_place_lent(), awaiting():
             return wait(timeout)
 
@@ -96,7 +94,7 @@ class _Waiters(list):
 class _Work:
     """One submitted call. Run by whoever claims it first: a worker, or a task that waits for it."""
 
-    __slots__ = ("_args", "_claim", "_context", "_fn", "_kwargs", "depth", "future", "tasks")
+    __slots__ = ("_args", "_claim", "_context", "_fn", "_kwargs", "_outer", "_outer_depth", "future", "live", "tasks")
 
     def __init__(self, tasks: _Tasks, context: Any, fn: Callable, args: tuple, kwargs: dict):
         self.tasks = tasks
@@ -106,7 +104,10 @@ class _Work:
         self._args = args
         self._kwargs = kwargs
         self._claim = [None]
-        self.depth = 0  # in tasks that wait for one another, where that is known before it begins
+        self.live = True
+        self._outer: _Work | None = here.work  # submitted by it ...
+        depth = _native.deepen() - 1
+        self._outer_depth = depth if self._outer is None else 0  # ... or in a task of that depth
 
     def cancel(self) -> None:
         """Nobody runs it any more."""
@@ -114,6 +115,13 @@ class _Work:
         self._forget()
         if future is not None and future.cancel():
             future.set_running_or_notify_cancel()
+
+    def _depth(self) -> int:
+        """How many submitted one another and have not ended: those may be waiting."""
+        depth, work, outer = 1, self, self._outer
+        while outer is not None and outer.live:
+            depth, work, outer = depth + 1, outer, outer._outer
+        return depth + work._outer_depth
 
     def _forget(self) -> None:
         self.future = self._fn = self._args = self._kwargs = self._context = None
@@ -130,20 +138,25 @@ class _Work:
         self._forget()
         if not future.set_running_or_notify_cancel():
             return
-        running = here.running
+        running, outside = here.running, here.work
         running.append(tasks)
-        if self.depth:
-            _native.nest(self.depth)
+        here.work = self
+        if self._outer is not None or self._outer_depth:
+            _native.nest(self._depth())
         try:
             tasks.prepare_thread()
             result = fn(*args, **kwargs) if context is None else context.run(fn, *args, **kwargs)
         except BaseException as error:
             running.pop()
+            here.work = outside
+            self.live, self._outer = False, None
             future.set_exception(error)
             # The error's traceback refers to this frame: break the cycle with the future in it.
             del future, self
         else:
             running.pop()
+            here.work = outside
+            self.live, self._outer = False, None
             future.set_result(result)
 
 

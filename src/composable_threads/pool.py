@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import multiprocessing.pool as stock
 import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from . import _native
@@ -16,7 +18,7 @@ from ._blocking import MOST_AT_ONCE, awaiting
 from ._relay import Relay
 from .executor import check_workers
 
-# How often, and after how many seconds, a thread looks again whether it may draw from a stream, before it sleeps.
+# How often, and after how many seconds, a thread looks again whether it may draw from a stream, before it leaves it to others.
 _LOOKS = 4
 # So many of a stream's tasks are asked for at first; each that begins asks for one more.
 _TICKETS = 1024
@@ -83,7 +85,7 @@ class ThreadPool(stock.ThreadPool):
             raise ValueError("Pool is still running")
         self._group.help(run=False)
 
-    def _fill(self, job: int, index: int, outcome: tuple[bool, Any]) -> None:
+    def _fill(self, job: int, index: int | None, outcome: Any) -> None:
         # The original's results are filled, and its callbacks called, by one thread at a time.
         result = self._cache.get(job)
         if result is None:
@@ -97,27 +99,90 @@ class ThreadPool(stock.ThreadPool):
             _report(error)
 
 
-# The original's results wait on an event or a condition; in a task of ours the permit serves others meanwhile.
+# The original's results wait on an event or a condition, whose locks a thread has while it goes to sleep and wakes. A destructor
+# or a signal handler may come in between there and wait for tasks of the same pool, which could not tell of their ends. These
+# queues take no lock that Python code holds. And a task that waits gives its permit to others meanwhile.
+
+
+class _Gate:
+    """In the place of an Event."""
+
+    __slots__ = ("_open", "_tokens")
+
+    def __init__(self) -> None:
+        self._open = False
+        self._tokens: SimpleQueue[None] = SimpleQueue()
+
+    def is_set(self) -> bool:
+        return self._open
+
+    def set(self) -> None:
+        self._open = True
+        self._tokens.put(None)
+
+    def wait(self, timeout: float | None = None) -> None:
+        _native.deepen()
+        try:
+            with awaiting(), contextlib.suppress(Empty):
+                self._tokens.get(timeout=None if timeout is None else max(0, timeout))
+        finally:
+            if self._open:
+                self._tokens.put(None)  # for whoever waits, too
 
 
 class _Awaitable:
     def wait(self, timeout: float | None = None) -> None:
-        if self.ready():  # type: ignore[attr-defined]
-            return
-        _native.deepen()
-        with awaiting():
-            super().wait(timeout)  # type: ignore[misc]
+        if not self.ready():  # type: ignore[attr-defined]
+            self._event.wait(timeout)  # type: ignore[attr-defined]
+
+
+_END = object()
 
 
 class _AwaitableIterator:
+    _arrived: SimpleQueue[Any]
+
     def next(self, timeout: float | None = None) -> Any:
-        if self._items:  # type: ignore[attr-defined]
-            return super().next(timeout)  # type: ignore[misc]
-        _native.deepen()
-        with awaiting():
-            return super().next(timeout)  # type: ignore[misc]
+        arrived = self._arrived
+        try:
+            outcome = arrived.get(block=False)
+        except Empty:
+            _native.deepen()
+            with awaiting():
+                try:
+                    outcome = arrived.get(timeout=None if timeout is None else max(0, timeout))
+                except Empty:
+                    raise multiprocessing.TimeoutError from None
+        if outcome is _END:
+            arrived.put(_END)
+            self._pool = None
+            raise StopIteration
+        success, value = outcome
+        if success:
+            return value
+        raise value
 
     __next__ = next
+
+    def _set_length(self, length: int) -> None:
+        self._pool._store(self._job, None, length)  # type: ignore[attr-defined]
+
+    # By one thread at a time:
+
+    def _set(self, index: int | None, outcome: Any) -> None:
+        if index is None:
+            self._length = outcome
+        else:
+            self._arrive(index, outcome)
+        if self._index == self._length and self._cache.pop(self._job, None) is not None:  # type: ignore[attr-defined]
+            self._arrived.put(_END)
+
+    def _arrive(self, index: int, outcome: Any) -> None:
+        waiting: dict[int, Any] = self._unsorted  # type: ignore[attr-defined]
+        waiting[index] = outcome
+        while self._index in waiting:
+            self._arrived.put(waiting.pop(self._index))
+            self._index += 1
 
 
 class _ArenaApplyResult(_Awaitable, stock.ApplyResult):
@@ -133,7 +198,9 @@ class _ArenaIMapIterator(_AwaitableIterator, stock.IMapIterator):
 
 
 class _ArenaIMapUnorderedIterator(_AwaitableIterator, stock.IMapUnorderedIterator):
-    pass
+    def _arrive(self, index: int, outcome: Any) -> None:
+        self._arrived.put(outcome)
+        self._index += 1
 
 
 _AWAITABLE = {
@@ -151,6 +218,10 @@ class _Results(dict):
         kind = _AWAITABLE.get(type(result))
         if kind is not None:
             result.__class__ = kind
+            if issubclass(kind, _AwaitableIterator):
+                result._arrived = SimpleQueue()
+            else:
+                result._event = _Gate()
         super().__setitem__(job, result)
 
 
@@ -186,21 +257,32 @@ class _Feeder:
         self._sources.clear()
 
     def _run_ticket(self) -> None:
-        while self._pool._state != stock.TERMINATE:
+        sources = self._sources
+        task = _NONE_LEFT
+        while task is _NONE_LEFT:
             try:
-                source = self._sources[0]
+                source = sources[0]
             except IndexError:
                 return
-            try:
-                task = source.draw()
-            except BaseException as error:
-                with contextlib.suppress(ValueError):  # another thread has removed it
-                    self._sources.remove(source)
-                if isinstance(error, StopIteration):
-                    continue
-                raise
-            _run(self._pool, task)
-            return
+            task = self._draw(source)
+        if task is _NOT_NOW:
+            # A look at what is there now will do: what comes later brings its own tickets, and whoever draws from a stream puts
+            # a new one afterwards.
+            drawn = (self._draw(source) for source in tuple(sources))
+            task = next((task for task in drawn if task is not _NONE_LEFT and task is not _NOT_NOW), None)
+            if task is None:
+                return
+        _run(self._pool, task)
+
+    def _draw(self, source: _Listed | _Streamed) -> Any:
+        task = _NOT_NOW if self._pool._state == stock.TERMINATE else source.draw()
+        if task is _NONE_LEFT:
+            with contextlib.suppress(ValueError):  # another thread has removed it
+                self._sources.remove(source)
+        return task
+
+
+_NONE_LEFT, _NOT_NOW = object(), object()
 
 
 class _Listed:
@@ -213,11 +295,11 @@ class _Listed:
         try:
             return self.tasks.popleft()
         except IndexError:
-            raise StopIteration from None
+            return _NONE_LEFT
 
 
 class _Streamed:
-    __slots__ = ("_drawn", "_lock", "_more", "_set_length", "_tasks")
+    __slots__ = ("_drawn", "_job", "_lock", "_more", "_set_length", "_tasks")
 
     def __init__(self, tasks: Iterable, set_length: Callable[[int], None], more: Callable[[], None]):
         self._tasks = iter(tasks)
@@ -228,34 +310,33 @@ class _Streamed:
         self._lock = threading.Lock()
 
     def draw(self) -> Any:
-        self._acquire()
+        if not self._acquire():
+            return _NOT_NOW
+        set_length = None
         try:
-            task = next(self._tasks)
-        except StopIteration:
-            if self._set_length is not None:
-                self._set_length(self._drawn)
-                self._set_length = None
-            raise
+            task = next(self._tasks, _NONE_LEFT)
         except BaseException as error:
             # The original's generator makes such a task of an Exception; any other ends its thread, and all wait forever.
             task = self._job, self._drawn, _raise, (error,), {}
-            self._drawn += 1
+        if task is _NONE_LEFT:
+            set_length, self._set_length = self._set_length, None
         else:
             self._drawn += 1
-        finally:
-            self._lock.release()
-        self._more()
+        self._lock.release()
+        if set_length is not None:
+            set_length(self._drawn)
+        if task is not _NONE_LEFT:
+            self._more()
         return task
 
-    def _acquire(self) -> None:
-        # A thread asleep at a lock is handed it before it has the GIL, so the one that has the GIL must wait for it: two
-        # threads with short tasks would do that for each. So at first only look again.
+    def _acquire(self) -> bool:
+        # Nobody sleeps here: the iterable runs code of the program's, which may wait for tasks of this very pool. A thread
+        # asleep at a lock is also handed it before it has the GIL, so the one that has the GIL must wait for it.
         for _ in range(_LOOKS):
             if self._lock.acquire(blocking=False):
-                return
+                return True
             time.sleep(_LOOK)
-        with awaiting():
-            self._lock.acquire()
+        return False
 
 
 def _raise(error: BaseException) -> None:
