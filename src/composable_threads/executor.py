@@ -150,14 +150,26 @@ class _Work:
             running.pop()
             here.work = outside
             self.live, self._outer = False, None
-            future.set_exception(error)
+            _settle(future.set_exception, error)
             # The error's traceback refers to this frame: break the cycle with the future in it.
             del future, self
         else:
             running.pop()
             here.work = outside
             self.live, self._outer = False, None
-            future.set_result(result)
+            _settle(future.set_result, result)
+
+
+def _settle(settle: Callable[[Any], None], outcome: Any) -> None:
+    try:
+        settle(outcome)
+    except BaseException:
+        # Of a callback, for futures log only an Exception of those. Nobody's result: not to be raised in a task that waits here.
+        if threading.current_thread() is threading.main_thread():  # Ctrl-C
+            raise
+        import logging
+
+        logging.getLogger("concurrent.futures").critical("Exception in worker", exc_info=True)  # what the stock one says
 
 
 class _Tasks:

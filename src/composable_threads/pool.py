@@ -99,9 +99,9 @@ class ThreadPool(stock.ThreadPool):
             _report(error)
 
 
-# The original's results wait on an event or a condition, whose locks a thread has while it goes to sleep and wakes. A destructor
-# or a signal handler may come in between there and wait for tasks of the same pool, which could not tell of their ends. These
-# queues take no lock that Python code holds. And a task that waits gives its permit to others meanwhile.
+# The original's results wait on an event or a condition, whose locks a thread has while it goes to sleep and wakes. There a
+# destructor or a signal handler may come in between and wait for tasks of the same pool, which could not tell of their ends.
+# These queues take no lock that Python code holds. And a task that waits gives its permit to others meanwhile.
 
 
 class _Gate:
