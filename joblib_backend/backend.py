@@ -20,12 +20,11 @@ from joblib._parallel_backends import (
     FallbackToBackend,
     ParallelBackendBase,
     SequentialBackend,
-    _retrieve_traceback_capturing_wrapped_call,
 )
 from joblib.parallel import TASK_PENDING
 
 from .. import _native
-from .call import Call
+from .call import Call, retrieved
 from .inner_threads import check_inner_limit
 
 # Calls nested deeper than this run in their caller, so that endless recursion ends as Python's does.
@@ -128,7 +127,7 @@ class ComposableBackend(ParallelBackendBase):
         return 1 if self._call is None else self._call.batch_size()
 
     def retrieve_result_callback(self, out: Any) -> Any:
-        return _retrieve_traceback_capturing_wrapped_call(out)
+        return retrieved(out)
 
     @contextlib.contextmanager
     def retrieval_context(self) -> Iterator[None]:

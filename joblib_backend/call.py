@@ -10,13 +10,18 @@ from time import perf_counter
 from typing import Any
 
 from joblib import parallel as joblib_parallel
-from joblib._utils import _ExceptionWithTraceback
+from joblib._parallel_backends import _retrieve_traceback_capturing_wrapped_call
 from joblib.parallel import BatchedCalls, parallel_config
 
 from .. import _native
 from .._blocking import MOST_AT_ONCE
 from .._relay import Relay
 from .inner_threads import inner_limit
+
+try:
+    from joblib._utils import _ExceptionWithTraceback
+except ImportError:  # no semaphores (no /dev/shm): Joblib does without processes, and without what it needs for them only
+    _ExceptionWithTraceback = None
 
 # A batch is about so many seconds of making, running and collecting its tasks, if Joblib is asked to choose its size ...
 BATCH_SECONDS = 0.001
@@ -264,12 +269,30 @@ class _SharedBatch:
         return None
 
 
+class _Raised:
+    """An error that a batch ended with; a task may also return one."""
+
+    def __init__(self, error: BaseException):
+        self.error = error
+
+
+def retrieved(out: Any) -> Any:
+    """What a batch gave, from what Joblib's callback was told; raises what it raised."""
+    if _ExceptionWithTraceback is not None:
+        return _retrieve_traceback_capturing_wrapped_call(out)
+    if type(out) is _Raised:
+        raise out.error
+    return out
+
+
 def _run_limited(inner: int, task: Callable, args: tuple, kwargs: dict) -> Any:
     with inner_limit(inner):
         return task(*args, **kwargs)
 
 
 def _captured(error: BaseException) -> Any:
+    if _ExceptionWithTraceback is None:
+        return _Raised(error)
     try:
         return _ExceptionWithTraceback(error)
     except BaseException as worse:  # a traceback that cannot be formatted

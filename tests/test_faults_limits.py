@@ -203,6 +203,13 @@ SLOTS = 2
         + """
 for name, way in ways.items():
     assert way() == SQUARES, name
+for form in ("list", "generator"):
+    try:
+        list(joblib.Parallel(2, backend="composable", return_as=form)(joblib.delayed(divmod)(1, i) for i in (1, 0)))
+    except ZeroDivisionError:
+        pass
+    else:
+        raise AssertionError("the error is lost")
 assert c.info()["peak_running"] <= SLOTS
 print("done")
 """
@@ -224,7 +231,6 @@ for name, way in ways.items():
     assert way() == SQUARES, name
 assert pool.apply_async(abs, (-1,), callback=lambda value: 1 / 0).get(30) == 1
 assert executor.submit(Loud).result() and pool.map(lambda _: Loud(), range(3)) and executor.submit(int).result() == 0
-joblib.Parallel(2, backend="composable", verbose=10)(call)
 pid = os.fork()
 if pid == 0:
     os._exit(0 if ways["dask"]() == SQUARES else 1)

@@ -243,15 +243,25 @@ class _Feeder:
     def put(self, item: tuple[Iterable, Callable[[int], None] | None]) -> None:
         tasks, set_length = item
         pool = self._pool
+        source: _Listed | _Streamed
         if set_length is None:
-            listed = _Listed(tasks)
-            self._sources.append(listed)
-            tickets = len(listed.tasks)
+            source = _Listed(tasks)
+            tickets = len(source.tasks)
+            if tickets == 0:
+                return
+            job = source.tasks[0][0]
         else:
-            self._sources.append(_Streamed(tasks, set_length, lambda: pool._group.submit(self._ticket)))
+            source = _Streamed(tasks, set_length, lambda: pool._group.submit(self._ticket))
             tickets = min(pool._processes, _TICKETS)
-        if tickets > 0:
+            job = source.job
+        self._sources.append(source)
+        try:
             pool._group.submit(self._ticket, tickets)
+        except BaseException:  # no thread to be had, for one; nobody will ask for these results
+            with contextlib.suppress(ValueError):
+                self._sources.remove(source)
+            pool._cache.pop(job, None)
+            raise
 
     def clear(self) -> None:
         self._sources.clear()
@@ -299,12 +309,12 @@ class _Listed:
 
 
 class _Streamed:
-    __slots__ = ("_drawn", "_job", "_lock", "_more", "_set_length", "_tasks")
+    __slots__ = ("_drawn", "_lock", "_more", "_set_length", "_tasks", "job")
 
     def __init__(self, tasks: Iterable, set_length: Callable[[int], None], more: Callable[[], None]):
         self._tasks = iter(tasks)
         self._set_length: Callable[[int], None] | None = set_length
-        self._job = set_length.__self__._job  # type: ignore[attr-defined]
+        self.job = set_length.__self__._job  # type: ignore[attr-defined]
         self._more = more
         self._drawn = 0
         self._lock = threading.Lock()
@@ -317,7 +327,7 @@ class _Streamed:
             task = next(self._tasks, _NONE_LEFT)
         except BaseException as error:
             # The original's generator makes such a task of an Exception; any other ends its thread, and all wait forever.
-            task = self._job, self._drawn, _raise, (error,), {}
+            task = self.job, self._drawn, _raise, (error,), {}
         if task is _NONE_LEFT:
             set_length, self._set_length = self._set_length, None
         else:
@@ -349,10 +359,10 @@ def _report(error: BaseException) -> None:
     try:
         threading.excepthook(told)
     except BaseException as worse:
-        threading.__excepthook__(told)
-        threading.__excepthook__(
-            threading.ExceptHookArgs((type(worse), worse, worse.__traceback__, threading.current_thread()))
-        )
+        second = threading.ExceptHookArgs((type(worse), worse, worse.__traceback__, threading.current_thread()))
+        with contextlib.suppress(BaseException):  # stderr is broken: there is nobody to tell
+            threading.__excepthook__(told)
+            threading.__excepthook__(second)
 
 
 def _run(pool: ThreadPool, task: tuple) -> None:
