@@ -66,6 +66,8 @@ def get(
         If a task depends on a key that is not there, or `num_workers` is below 1.
     RuntimeError
         If the graph has a cycle.
+    TypeError
+        If `dsk` is no graph, or `num_workers` no whole number.
     KeyError
         If one of `keys` is not in the graph.
     """
@@ -79,6 +81,8 @@ def get(
         return get_exactly(dsk, keys, num_workers=num_workers, **options)
 
     if not isinstance(dsk, Mapping):
+        if not hasattr(dsk, "__dask_graph__"):
+            raise TypeError(f"a graph is a Mapping or has __dask_graph__, not {type(dsk).__name__!r}")
         dsk = dsk.__dask_graph__()
     dsk = spec.convert_legacy_graph(dsk)
     wanted = set(flatten(keys)) if isinstance(keys, list) else {keys}

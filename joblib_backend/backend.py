@@ -24,6 +24,7 @@ from joblib._parallel_backends import (
 from joblib.parallel import TASK_PENDING
 
 from .. import _native
+from .._blocking import MOST_AT_ONCE
 from .call import Call, retrieved
 from .inner_threads import check_inner_limit
 
@@ -90,7 +91,7 @@ class ComposableBackend(ParallelBackendBase):
             return 1
         if n_jobs < 0:
             return max(_native.slots() + 1 + n_jobs, 1)
-        return n_jobs
+        return min(n_jobs, MOST_AT_ONCE)
 
     def configure(self, n_jobs: int = 1, parallel: Any = None, **_: Any) -> int:
         n_jobs = self.effective_n_jobs(n_jobs)
@@ -135,6 +136,7 @@ class ComposableBackend(ParallelBackendBase):
         if call is None:
             yield
         elif parallel.return_generator or parallel.timeout is not None:
+            self._raise_unheard()
             awaited = _AwaitedJobs(parallel, call)
             try:
                 yield
@@ -143,7 +145,15 @@ class ComposableBackend(ParallelBackendBase):
         else:
             call.group.help(call.ended)
             call.ended()  # the last task may have failed beside itself
+            self._raise_unheard()
             yield
+
+    def _raise_unheard(self) -> None:
+        # With pre_dispatch="all" Joblib looks for errors only while it waits for tasks, and there are none if the iterator
+        # failed among the first.
+        parallel = self.parallel
+        if parallel._aborting and not parallel._wait_retrieval():
+            parallel._raise_error_fast()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
         if self._call is not None:

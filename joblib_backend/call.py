@@ -14,7 +14,6 @@ from joblib._parallel_backends import _retrieve_traceback_capturing_wrapped_call
 from joblib.parallel import BatchedCalls, parallel_config
 
 from .. import _native
-from .._blocking import MOST_AT_ONCE
 from .._relay import Relay
 from .inner_threads import inner_limit
 
@@ -51,7 +50,7 @@ class Call:
 
     def __init__(self, parallel: Any, n_jobs: int, inner: int | None):
         _native.deepen()
-        self.group = _native.TaskGroup(min(n_jobs, MOST_AT_ONCE))
+        self.group = _native.TaskGroup(n_jobs)
         self.nested: tuple[Any, int | None] | None = None  # what get_nested_backend() gives for all batches
         self._parallel = parallel
         self._n_jobs = n_jobs

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .. import _native
+from .._blocking import MOST_AT_ONCE
 
 
 def check_inner_limit(count: Any) -> None:
@@ -25,7 +26,7 @@ def inner_limit(count: int | None) -> contextlib.AbstractContextManager[Any]:
 
     OpenBLAS has one width per process, so while such a task runs the others' calls are limited too.
     """
-    return contextlib.nullcontext() if count is None else _limited(count)
+    return contextlib.nullcontext() if count is None else _limited(min(count, MOST_AT_ONCE))
 
 
 @contextlib.contextmanager

@@ -133,6 +133,18 @@ def test_an_error_reaches_the_caller_as_it_does_in_the_stock_pool(doors, door, k
     assert outcome(next(iter(ours.values())), LookupError)  # it goes on
 
 
+@pytest.mark.parametrize("form", ["list", "generator", "generator_unordered"])
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_an_error_of_an_iterator_that_is_dispatched_at_once_is_not_lost(form, count):
+    # Joblib itself returns an empty list here if the iterator fails among the first tasks.
+    def tasks():
+        yield from [delayed(abs)(-1)] * count
+        raise LookupError("told")
+
+    with pytest.raises(LookupError, match="told"):
+        list(Parallel(2, backend="composable", return_as=form, pre_dispatch="all")(tasks()))
+
+
 @pytest.mark.parametrize("form", ["list", "generator"])
 def test_of_several_errors_at_once_one_is_raised_and_the_next_call_is_right(form):
     barrier = threading.Barrier(2)

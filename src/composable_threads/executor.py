@@ -244,7 +244,10 @@ class _Tasks:
         self, fn: Callable, iterables: tuple[Iterable, ...], timeout: float | None, *, in_context: bool
     ) -> Iterator[Any]:
         """What ``concurrent.futures.Executor.map`` does; `in_context`: each call in a copy of the caller's context."""
-        end = None if timeout is None else timeout + time.monotonic()
+        try:
+            end = None if timeout is None else timeout + time.monotonic()
+        except TypeError:
+            raise TypeError(f"timeout must be a number of seconds or None, not {type(timeout).__name__!r}") from None
         calls = MapCalls(self, fn)
         try:
             calls.submit_all(iterables, in_context)
