@@ -46,7 +46,7 @@ class Base(BaseException):
 
 
 def make_error(kind):
-    return BaseExceptionGroup("several", [KeyboardInterrupt(), ValueError()]) if kind == "group" else kind()
+    return BaseExceptionGroup("several", [KeyboardInterrupt(), ValueError()]) if kind == "group" else kind()  # noqa: F821
 
 
 KINDS = [ValueError, Mute, Unpicklable, Frozen, StopIteration, RecursionError, MemoryError, cf.CancelledError]

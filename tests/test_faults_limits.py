@@ -1,4 +1,4 @@
-"""What the system refuses: threads, shared memory, standard streams, stack, CPUs. A right result or a clear error, never a hang.
+"""What the system refuses: threads, shared memory, standard streams, stack, CPUs. The right result or a clear error.
 
 Thread creation fails under RLIMIT_NPROC, which the kernel does not hold against root: so the process becomes, in its real user
 id, one that nobody is, keeps its rights to files and gives up the two that would lift the limit.

@@ -7,7 +7,6 @@ from typing import Any
 
 from . import _native
 
-
 # More tasks than this at once nobody's threads can run; larger numbers fit no C integer.
 MOST_AT_ONCE = 1 << 30
 

@@ -164,7 +164,7 @@ def _settle(settle: Callable[[Any], None], outcome: Any) -> None:
     try:
         settle(outcome)
     except BaseException:
-        # Of a callback, for futures log only an Exception of those. Nobody's result: not to be raised in a task that waits here.
+        # A callback's, of which futures log an Exception only. It is nobody's result: a task that waits here must not see it.
         if threading.current_thread() is threading.main_thread():  # Ctrl-C
             raise
         import logging
