@@ -87,7 +87,7 @@ struct Counts {
 struct ThreadHooks {
   void (*started)() = nullptr;  // no lock held, before the thread takes work
   void (*ending)() = nullptr;
-  void (*child_ending)() = nullptr;  // before Lifecycle::end_child() ends the process
+  void (*child_ending)() = nullptr;  // before Lifecycle::serve() ends the process
 };
 
 class Arena {
