@@ -7,19 +7,15 @@ from __future__ import annotations
 
 import dask.local
 import dask.order
+import record
 from composable_threads.dask_backend.order import order as native_order
-
-calls = 0
 
 
 def order(dsk, dependencies=None, *, return_stats=False):
-    global calls
-    calls += not return_stats
+    if not return_stats:
+        record.used()
     return native_order(dsk, dependencies, return_stats=return_stats)
 
 
-dask.order.order = dask.local.order = order
-
-
-def pytest_terminal_summary(terminalreporter):
-    terminalreporter.write_line(f"the native order was called {calls} times")
+if not record.STOCK:
+    dask.order.order = dask.local.order = order

@@ -11,25 +11,20 @@ import os
 
 import joblib._parallel_backends
 import joblib.parallel
+import record
 from composable_threads.joblib_backend import ActivatedBackend, ComposableBackend
 
-calls = 0
 start_call = ComposableBackend.start_call
 
 
 def counted(backend):
-    global calls
-    calls += 1
+    record.used()
     start_call(backend)
 
 
 ComposableBackend.start_call = counted
 
-if os.environ.get("JOBLIB_PLUGIN_REPLACES") == "threading":
+if os.environ.get("JOBLIB_PLUGIN_REPLACES") == "threading" and not record.STOCK:
     joblib.parallel.BACKENDS["threading"] = ActivatedBackend
     for module in (joblib.parallel, joblib._parallel_backends):
         module.ThreadingBackend = ActivatedBackend
-
-
-def pytest_terminal_summary(terminalreporter):
-    terminalreporter.write_line(f"the arena served {calls} calls")

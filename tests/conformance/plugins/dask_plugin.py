@@ -13,26 +13,29 @@ import dask
 import dask.base
 import dask.threaded
 import pytest
+import record
 from composable_threads.dask_backend import get as arena_get
 from dask.delayed import Delayed, DelayedLeaf
 
-calls = 0
-
 
 def get(*args, **kwargs):
-    global calls
-    calls += 1
+    record.used()
     return arena_get(*args, **kwargs)
 
 
-dask.threaded.get = get
-replaced = ["threads", "threading"]
-if os.environ.get("DASK_PLUGIN_REPLACES") == "all":
-    replaced += ["sync", "synchronous", "single-threaded", "processes", "multiprocessing"]
-for name in replaced:
-    dask.base.named_schedulers[name] = get
-for collection in (Delayed, DelayedLeaf):  # they keep the function that they found when `dask` was imported
-    collection.__dask_scheduler__ = staticmethod(get)
+def replace():
+    dask.threaded.get = get
+    replaced = ["threads", "threading"]
+    if os.environ.get("DASK_PLUGIN_REPLACES") == "all":
+        replaced += ["sync", "synchronous", "single-threaded", "processes", "multiprocessing"]
+    for name in replaced:
+        dask.base.named_schedulers[name] = get
+    for collection in (Delayed, DelayedLeaf):  # they keep the function that they found when `dask` was imported
+        collection.__dask_scheduler__ = staticmethod(get)
+
+
+if not record.STOCK:
+    replace()
 
 
 # Dask's own conftest.py, which is not installed, has these options and skips.
@@ -45,7 +48,3 @@ def pytest_runtest_setup(item):
     for mark in ("slow", "array_expr"):
         if mark in item.keywords and not item.config.getoption("--run" + mark.replace("_", "")):
             pytest.skip(mark)
-
-
-def pytest_terminal_summary(terminalreporter):
-    terminalreporter.write_line(f"the arena's get was called {calls} times")

@@ -1,0 +1,60 @@
+"""Every test of a host's that does not pass with ours in the stock one's place, or is not run, and why. Nothing else may fail."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Tests of the suites that fit `suite` whose whole name fits `tests`; ``*`` in both stands for anything.
+
+    `kind` is "differs" for what must fail (if it passes, it has no place here any more), "may differ" for what fails at
+    times, with the stock threads too, and "left out" for what is not run.
+    """
+
+    suite: str
+    tests: str
+    reason: str
+    kind: Literal["differs", "may differ", "left out"] = "differs"
+
+    @cached_property
+    def pattern(self) -> re.Pattern[str]:
+        return re.compile(re.escape(self.tests).replace(r"\*", ".*"), re.DOTALL)
+
+
+def differences(suite: str) -> list[Difference]:
+    """Those of the suite with this name."""
+    return [difference for difference in DIFFERENCES if fnmatch.fnmatch(suite, difference.suite)]
+
+
+_PROCESSES = "asks for Dask's scheduler of processes, which is replaced here"
+
+DIFFERENCES = (
+    # --- Joblib, where our backend is the one called "threading"
+    Difference(
+        "joblib threading*",
+        "joblib.test.test_parallel::test_backend_hinting_and_constraints_with_custom_backends*",
+        "asks for the class name ThreadingBackend in a message",
+    ),
+    Difference(
+        "joblib threading*",
+        "joblib.test.test_parallel::test_nested_parallelism_limit[*-threading]",
+        "asks for the class name ThreadingBackend in a list, and for sequential calls from the third level; ours nest deeper",
+    ),
+    Difference(
+        "joblib threading*",
+        "joblib.test.test_parallel::test_retrieval_context[False-*]",
+        "takes the callbacks away from a subclass of the threads' backend, then wants a pool's result objects",
+    ),
+    # --- Dask, where every local scheduler is replaced
+    Difference("dask *", "*test_temporary_directory*", "sends a lambda to an executor of processes, which only Dask's own "
+               "scheduler of processes can", "left out"),
+    Difference("dask collections*", "*processes*", _PROCESSES, "left out"),
+    Difference("dask collections quick", "*groupby*", "a minute, most of it in files; the full run has them", "left out"),
+    Difference("dask collections quick", "*test_norm*", "half a minute of arithmetic; the full run has them", "left out"),
+)  # fmt: skip
