@@ -148,5 +148,3 @@ def _judge(outcome: Outcome, stock: bool) -> None:
         outcome.troubles.append(f"only {len(outcome.passed)} tests passed; there should be {outcome.suite.passes}")
     if outcome.uses < outcome.suite.uses:
         outcome.troubles.append(f"the arena was used {outcome.uses} times only; it should be {outcome.suite.uses}")
-
-
