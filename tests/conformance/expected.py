@@ -73,9 +73,16 @@ DIFFERENCES = (
         "sklearn.tests.test_multioutput::test_multi_output_classification_partial_fit_parallelism",
         "wants other objects back than it sent, as processes give; with Joblib's own threads as default it fails too",
     ),
+    Difference(
+        "sklearn ensemble",
+        "sklearn.ensemble.tests.test_forest::test_backend_respected",
+        "wants a default backend that shares no memory; with Joblib's own threads as default it fails too",
+    ),
     # --- Dask, where every local scheduler is replaced
     Difference("dask *", "*test_temporary_directory*", "sends a lambda to an executor of processes, which only Dask's own "
                "scheduler of processes can", "left out"),
+    Difference("dask collections array", "*::test_binary_operator_delegation*", "needs pytest-mock, which is not among the "
+               "tests' requirements", "left out"),
     Difference("dask collections*", "*processes*", _PROCESSES, "left out"),
     Difference("dask collections quick", "*groupby*", "a minute, most of it in files; the full run has them", "left out"),
     Difference("dask collections quick", "*test_norm*", "half a minute of arithmetic; the full run has them", "left out"),
