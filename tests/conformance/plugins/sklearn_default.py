@@ -1,15 +1,17 @@
 """Makes the backend Joblib's default, for runs of scikit-learn's own tests: ``pytest -p sklearn_default``.
 
-As Joblib's own CI does it for its backends. What names another backend, or processes, keeps it.
+As ``composable_threads.activate()`` does: what names a backend of processes keeps it, and a call without n_jobs stays
+sequential, which scikit-learn's tests of metadata routing ask for.
 """
 
 from __future__ import annotations
 
 import joblib.parallel
 import record
-from composable_threads.joblib_backend import ComposableBackend
+from composable_threads.joblib_backend import ComposableBackend, hook
 
-joblib.parallel.register_parallel_backend("composable", ComposableBackend, make_default=not record.STOCK)
+if not record.STOCK:
+    hook.activate(joblib.parallel)
 start_call = ComposableBackend.start_call
 
 
