@@ -1,4 +1,4 @@
-"""The command of the hosts' suites tells what fails, what does not differ any more, what hangs, and if ours was not used."""
+"""The conformance command tells what fails, what does not differ any more, what hangs, and if ours was not used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dask's suites: its schedulers' tests with ours in place of its threads, its collections' in place of all local ones."""
+"""Dask's suites: tests of schedulers with ours in place of its threads, of collections in place of all local ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Every test of a host's that does not pass with ours in the stock one's place, or is not run, and why. Nothing else may fail."""
+"""Every test of a host's that does not pass with ours in the stock one's place, or is not run, and why.
+
+Nothing else may fail.
+"""
 
 from __future__ import annotations
 
@@ -44,13 +47,13 @@ DIFFERENCES = (
     Difference(
         "joblib threading*",
         "joblib.test.test_parallel::test_nested_parallelism_limit[*]",
-        "asks for the class name ThreadingBackend in a list, and for sequential calls from the third level; ours nest deeper",
+        "asks for the class name ThreadingBackend in a list, and for sequential calls at the third level; ours nest deeper",
     ),
     *(
         Difference(
             "joblib threading*",
             f"joblib.test.test_parallel::test_nested_backend_context_manager[*-{backend}]",
-            "asks in a process of loky, where the plugin is not, if the class that it was sent is Joblib's ThreadingBackend",
+            "asks in a process of loky, where the plugin is not, if the class it was sent is Joblib's ThreadingBackend",
         )
         for backend in ("loky", "back_compat_backend")
     ),
@@ -79,13 +82,13 @@ DIFFERENCES = (
         "wants a default backend that shares no memory; with Joblib's own threads as default it fails too",
     ),
     # --- Dask, where every local scheduler is replaced
-    Difference("dask *", "*test_temporary_directory*", "sends a lambda to an executor of processes, which only Dask's own "
-               "scheduler of processes can", "left out"),
-    Difference("dask collections array", "*::test_binary_operator_delegation*", "needs pytest-mock, which is not among the "
-               "tests' requirements", "left out"),
-    Difference("dask collections array", "dask.array.tests.test_reductions::test_nanquantile_all_nan", "needs the settings of "
-               "Dask's repository, which make warnings errors; with the stock schedulers it fails too"),
+    Difference("dask *", "*test_temporary_directory*", "sends a lambda to an executor of processes, which only Dask's "
+               "own scheduler of processes can", "left out"),
+    Difference("dask collections array", "*::test_binary_operator_delegation*", "needs pytest-mock, which is not among "
+               "the tests' requirements", "left out"),
+    Difference("dask collections array", "dask.array.tests.test_reductions::test_nanquantile_all_nan", "needs the settings "
+               "of Dask's repository, which make warnings errors; with the stock schedulers it fails too"),
     Difference("dask collections*", "*processes*", _PROCESSES, "left out"),
-    Difference("dask collections quick", "*groupby*", "a minute, most of it in files; the full run has them", "left out"),
-    Difference("dask collections quick", "*test_norm*", "half a minute of arithmetic; the full run has them", "left out"),
+    Difference("dask collections quick", "*groupby*", "a minute, most of it in files; the full run has it", "left out"),
+    Difference("dask collections quick", "*test_norm*", "half a minute of arithmetic; the full run has it", "left out"),
 )  # fmt: skip

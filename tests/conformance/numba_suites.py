@@ -1,4 +1,4 @@
-"""Numba's suites. Test names that begin with an underscore are run by Numba in a process of their own for each layer."""
+"""Numba's suites. Tests whose names begin with an underscore are run by Numba in a process of their own per layer."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ SUITES = (
             "ParforsSlice", "ParforsOptions", "ParforsBitMask", "ParforsMisc", "ParforsDiagnostics", "DiagnosticEnvVar",
         ),
         env=_FOUR,
-        passes=200,
+        passes=180,
         seconds=2400,
     ),
     Suite(

@@ -1,4 +1,4 @@
-"""What a suite is, and how it is run: in a fresh process, under a time limit, with every test's outcome written down."""
+"""What a suite is, and how it is run: in a fresh process, under a time limit, every test's outcome written down."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Suite:
     """Tests of a host that are run in one process.
 
     `tests` are files below the host's package for pytest (those that this version of the host has not are passed over),
-    names as ``python -m numba.runtests`` takes them for Numba. `part` says which command runs the suite: the quick one, the
-    full one, or both. It must pass at least `passes` tests and use the arena at least `uses` times.
+    names as ``python -m numba.runtests`` takes them for Numba. `part` says which command runs the suite: the quick one,
+    the full one, or both. It must pass at least `passes` tests and use the arena at least `uses` times.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Outcome:
 
 
 def run(suite: Suite, *, stock: bool = False) -> Outcome:
-    """Run the suite, with the stock threads if `stock`: then nothing is expected to differ, and ours need not be used."""
+    """Run the suite, with the stock threads if `stock`: nothing is expected to differ then, nor ours to be used."""
     known = [] if stock else differences(suite.name)
     left_out = [difference for difference in differences(suite.name) if difference.kind == "left out"]
     with tempfile.TemporaryDirectory() as folder:
