@@ -47,7 +47,7 @@ DIFFERENCES = (
     Difference(
         "joblib threading*",
         "joblib.test.test_parallel::test_nested_parallelism_limit[*]",
-        "asks for the class name ThreadingBackend in a list, and for sequential calls at the third level; ours nest deeper",
+        "asks for the class name ThreadingBackend, and for sequential calls at the third level; ours nest deeper",
     ),
     *(
         Difference(
@@ -86,8 +86,8 @@ DIFFERENCES = (
                "own scheduler of processes can", "left out"),
     Difference("dask collections array", "*::test_binary_operator_delegation*", "needs pytest-mock, which is not among "
                "the tests' requirements", "left out"),
-    Difference("dask collections array", "dask.array.tests.test_reductions::test_nanquantile_all_nan", "needs the settings "
-               "of Dask's repository, which make warnings errors; with the stock schedulers it fails too"),
+    Difference("dask collections array", "dask.array.tests.test_reductions::test_nanquantile_all_nan", "needs the "
+               "settings of Dask's repository, which make warnings errors; with the stock schedulers it fails too"),
     Difference("dask collections*", "*processes*", _PROCESSES, "left out"),
     Difference("dask collections quick", "*groupby*", "a minute, most of it in files; the full run has it", "left out"),
     Difference("dask collections quick", "*test_norm*", "half a minute of arithmetic; the full run has it", "left out"),

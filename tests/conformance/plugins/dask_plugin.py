@@ -1,8 +1,8 @@
 """Puts the arena's scheduler in the place of Dask's threads, for runs of Dask's own tests: ``pytest -p dask_plugin``.
 
 To be loaded before any test module, for those import ``dask.threaded.get`` by name. With ``DASK_PLUGIN_REPLACES=all``
-in the environment it takes the place of the other local schedulers too: Dask's tests of collections name "sync", and bags
-go to processes by default.
+in the environment it takes the place of the other local schedulers too: Dask's tests of collections name "sync", and
+bags go to processes by default.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Runs Numba's own tests with the arena as threading layer: ``python numba_runner.py -v numba.tests.test_parfors``.
 
 Takes the arguments of ``python -m numba.runtests``, and names that end in ``*``. Where those tests know Numba's three
-layers by name, a fourth is added; no assertion is weakened, but that a layer may use fewer threads than the mask allows, which
-they grant to tbb. Names that this version of Numba does not have are passed over.
+layers by name, a fourth is added; no assertion is weakened, but that a layer may use fewer threads than the mask
+allows, which they grant to tbb. Names that this version of Numba does not have are passed over.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Writes down what became of every test of a suite, as it happens: ``pytest -p record``, or `write` for unittest.
 
 One JSON object a line in the file that ``CONFORMANCE_RECORD`` names: ``{"begin": test}``, ``{"end": test, "outcome":
-..., "text": ...}`` and ``{"uses": number}``, so that a process that hangs or dies leaves which test it was in. Without the
-variable nothing is written. Tests that fully match a regular expression of ``CONFORMANCE_LEFT_OUT`` (a JSON list) are
-not run.
+..., "text": ...}`` and ``{"uses": number}``, so that a process that hangs or dies leaves which test it was in. Without
+the variable nothing is written. Tests that fully match a regular expression of ``CONFORMANCE_LEFT_OUT`` (a JSON list)
+are not run.
 """
 
 from __future__ import annotations
