@@ -39,7 +39,7 @@ _claiming = threading.RLock()  # which call a backend instance serves
 def _renew_after_fork() -> None:
     # Another thread of the parent may have been in configure().
     global _claiming
-    _claiming = threading.Lock()
+    _claiming = threading.RLock()
 
 
 os.register_at_fork(after_in_child=_renew_after_fork)
