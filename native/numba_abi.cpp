@@ -20,12 +20,14 @@ Errors errors;
 namespace {
 
 // Divisions per thread of a parfor with the default chunk size. Enough for a triangular loop to level out, few
-// enough that what Numba hoists into every division stays small (benchmarks/bench_regions.py).
+// enough that what Numba hoists into every division stays small (benchmarks/bench_regions.py, bench_region_sweep.py,
+// bench_region_chunks.py). Where the loop has run before, a division is to take this long, within limits.
+constexpr double kDivisionUs = 3;
+constexpr double kLongDivisionUs = 100;  // once there are kOverDivide of them
 constexpr std::uint64_t kOverDivide = 16;
-// In a full arena, where others may join only when a permit becomes free, and for loops that were short when they last ran.
+constexpr std::uint64_t kOverDivideMost = 64;
+// In a full arena, where others may join only when a permit becomes free.
 constexpr std::uint64_t kOverDivideLittle = 4;
-constexpr std::uint64_t kOverDivideShort = 2;
-constexpr double kShortUs = 30;
 // Not worth sharing even with a worker that is there already; divisions only cost here.
 constexpr double kAloneUs = 2;
 
@@ -117,6 +119,14 @@ bool carries_dependence(const Call& call) noexcept {
   return last_arg == first_arg + call.steps[0];
 }
 
+// For a loop that takes one thread `known_us`.
+std::uint64_t divisions_for(double known_us, std::uint64_t sharers) noexcept {
+  const std::uint64_t many = sharers * kOverDivide;
+  const auto each = static_cast<std::uint64_t>(known_us / kDivisionUs) / sharers;  // as many for each: balanced loops stay so
+  if (each < kOverDivide) return sharers * std::max<std::uint64_t>(each, 1);
+  return std::clamp(static_cast<std::uint64_t>(known_us / kLongDivisionUs), many, sharers * kOverDivideMost);
+}
+
 }  // namespace
 
 void set_deterministic(bool on) noexcept { bitwise.store(on, std::memory_order_relaxed); }
@@ -204,14 +214,13 @@ std::uintptr_t composable_get_sched_size(std::uintptr_t num_threads, std::uintpt
   kernel.loop_size = size;
   const double known_us = Region::learned_us(loop) * static_cast<double>(size);
   if (known_us >= 0 && known_us < kAloneUs) return 1;
-  std::uint64_t each = kOverDivide;
-  if (known_us >= 0 && known_us < kShortUs) {
-    each = kOverDivideShort;
-  } else if (this_thread().holds.load(std::memory_order_relaxed) && !arena.has_free_permit()) {
-    each = kOverDivideLittle;
-  }
   const auto sharers = std::min<std::uint64_t>(num_threads, static_cast<std::uint64_t>(arena.slots()));
-  return static_cast<std::uintptr_t>(std::clamp<std::uint64_t>(sharers * each, 1, std::max<std::uint64_t>(size, 1)));
+  std::uint64_t divisions = sharers * kOverDivide;
+  if (known_us >= 0) divisions = divisions_for(known_us, sharers);
+  if (this_thread().holds.load(std::memory_order_relaxed) && !arena.has_free_permit()) {
+    divisions = std::min(divisions, sharers * kOverDivideLittle);
+  }
+  return static_cast<std::uintptr_t>(std::clamp<std::uint64_t>(divisions, 1, std::max<std::uint64_t>(size, 1)));
 }
 
 std::intptr_t* composable_allocate_sched(std::uintptr_t entries) noexcept {

@@ -62,8 +62,8 @@ void Region::call() {
       return;
     }
   } else if (shared_at_once()) {
-    smallest_ = shape_.fixed > 0 ? shape_.fixed : 1;
     sharers_ = std::min(shape_.width, arena_.slots());
+    smallest_ = smallest_block();
     largest_ = std::max(smallest_, shape_.items / (8 * static_cast<std::size_t>(sharers_)));
     const std::uint64_t start = ticks();
     share();
@@ -131,14 +131,18 @@ bool Region::measure() {
   learn(spent, begin);
   us_per_item_ = spent / static_cast<double>(begin);
   const double items_per_us = static_cast<double>(begin) / spent;
-  if (shape_.fixed > 0) {
-    smallest_ = largest_ = shape_.fixed;
-  } else {
-    smallest_ = std::max<std::size_t>(1, static_cast<std::size_t>(items_per_us * cost.smallest_block_us));
-    largest_ = std::max<std::size_t>(smallest_, static_cast<std::size_t>(items_per_us * kLargestBlockUs));
-  }
+  smallest_ = smallest_block();
+  largest_ = std::max<std::size_t>(smallest_, static_cast<std::size_t>(items_per_us * kLargestBlockUs));
+  if (shape_.fixed > 0) largest_ = shape_.fixed;
   sharers_ = std::min(shape_.width, arena_.slots());
   return static_cast<double>(shape_.items - begin) > items_per_us * cost.worth_us;
+}
+
+// Where the cost of an item is known, no block is so small that claiming it would be felt.
+std::size_t Region::smallest_block() const noexcept {
+  if (shape_.fixed > 0) return shape_.fixed;
+  if (us_per_item_ <= 0) return 1;
+  return std::max<std::size_t>(1, static_cast<std::size_t>(cost_of_offer(arena_).smallest_block_us / us_per_item_));
 }
 
 // Half of a fair share at a time: large blocks first, small ones to level the end.
@@ -168,6 +172,7 @@ void Region::share() {
     if (load_ < 0 && arena_.has_free_permit()) offer();
   }
   done_ticks_ = ticks();
+  spin_for_runners();  // first without the lock, which they need to leave
   if (load_ < 0 || arena_.generation() != born) return;  // forked in a block: the runners stayed with the parent
   Lock held = arena_.lock();
   closing_ = true;
@@ -188,14 +193,12 @@ void Region::offer() {
   arena_.settle(held);
 }
 
-void Region::await_runners(Lock& held) {
-  held.unlock();
-  const std::uint64_t start = ticks();
+void Region::spin_for_runners() const noexcept {
   const auto limit = static_cast<std::uint64_t>(kSpinUs * ticks_per_us());
-  while (active_.load(std::memory_order_acquire) > 0 && ticks() - start < limit) relax();
-  arena_.relock(held);
-  if (active_.load(std::memory_order_acquire) == 0) return;
+  while (active_.load(std::memory_order_acquire) > 0 && ticks() - done_ticks_ < limit) relax();
+}
 
+void Region::await_runners(Lock& held) {
   Waiter waiter(caller_);
   caller_waits_ = &waiter;
   arena_.drop_permit(held, caller_);

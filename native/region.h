@@ -55,8 +55,10 @@ class Region final : public Source {
   void learn(double spent_us, std::size_t items) const noexcept;
   void share();
   void offer();
+  void spin_for_runners() const noexcept;
   void await_runners(Lock& held);
   bool claim(std::size_t& begin, std::size_t& end) noexcept;
+  std::size_t smallest_block() const noexcept;
   std::size_t fair_share(std::size_t left) const noexcept;
   void cancel() noexcept { cursor_.store(shape_.items, std::memory_order_relaxed); }
   int take_runner(Lock&) noexcept;
