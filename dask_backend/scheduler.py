@@ -84,7 +84,8 @@ def get(
         if not hasattr(dsk, "__dask_graph__"):
             raise TypeError(f"a graph is a Mapping or has __dask_graph__, not {type(dsk).__name__!r}")
         dsk = dsk.__dask_graph__()
-    dsk = spec.convert_legacy_graph(dsk)
+    if not _native.is_converted(_NODE_TYPES, dsk):
+        dsk = spec.convert_legacy_graph(dsk)
     wanted = set(flatten(keys)) if isinstance(keys, list) else {keys}
     try:
         computation = _native.Computation(_NODE_TYPES, dsk, wanted, num_workers)

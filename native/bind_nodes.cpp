@@ -57,12 +57,16 @@ PyObject* argument(const NodeTypes& types, PyObject* given, const Values& values
   return Py_NewRef(given);
 }
 
-PyObject* call_task(const NodeTypes& types, py::handle task, const Values& values) {
-  const py::object func = steal(PyObject_GetAttr(task.ptr(), names().func));
-  const py::object args = steal(PyObject_GetAttr(task.ptr(), names().args));
-  const py::object kwargs = steal(PyObject_GetAttr(task.ptr(), names().kwargs));
-  if (!func || !args || !kwargs) return nullptr;
-  const py::object sequence = steal(PySequence_Tuple(args.ptr()));
+// Empty with the error set where the task lacks something.
+TaskCall read_call(py::handle task) {
+  TaskCall call{steal(PyObject_GetAttr(task.ptr(), names().func)), steal(PyObject_GetAttr(task.ptr(), names().args)),
+                steal(PyObject_GetAttr(task.ptr(), names().kwargs))};
+  if (!call.func || !call.args || !call.kwargs) return {};
+  return call;
+}
+
+PyObject* call_task(const NodeTypes& types, const TaskCall& call, const Values& values) {
+  const py::object sequence = steal(PySequence_Tuple(call.args.ptr()));
   if (!sequence) return nullptr;
   const Py_ssize_t count = PyTuple_GET_SIZE(sequence.ptr());
   const Guarded<py::object> given(steal(PyTuple_New(count)));
@@ -73,15 +77,15 @@ PyObject* call_task(const NodeTypes& types, py::handle task, const Values& value
     PyTuple_SET_ITEM(given.ptr(), i, value);
   }
   Guarded<py::object> named;
-  if (PyDict_Check(kwargs.ptr()) && PyDict_GET_SIZE(kwargs.ptr()) > 0) {
+  if (PyDict_Check(call.kwargs.ptr()) && PyDict_GET_SIZE(call.kwargs.ptr()) > 0) {
     named = steal(PyDict_New());
     PyObject *key, *value;
-    for (Py_ssize_t place = 0; PyDict_Next(kwargs.ptr(), &place, &key, &value) != 0;) {
+    for (Py_ssize_t place = 0; PyDict_Next(call.kwargs.ptr(), &place, &key, &value) != 0;) {
       const Guarded<py::object> evaluated(steal(argument(types, value, values)));
       if (!evaluated || PyDict_SetItem(named.ptr(), key, evaluated.ptr()) != 0) return nullptr;
     }
   }
-  return in_python([&] { return PyObject_Call(func.ptr(), given.ptr(), named.ptr()); });
+  return in_python([&] { return PyObject_Call(call.func.ptr(), given.ptr(), named.ptr()); });
 }
 
 // A subclass may be called in a way of its own.
@@ -94,19 +98,33 @@ bool is_called_as_task(const NodeTypes& types, py::handle node) {
 }
 
 // Recursion is as deep as nodes stand inside one another, not as the graph.
+PyObject* call_guarded(const NodeTypes& types, const TaskCall& call, const Values& values) {
+  if (Py_EnterRecursiveCall(" while evaluating a node of a graph") != 0) return nullptr;
+  PyObject* result = call_task(types, call, values);
+  Py_LeaveRecursiveCall();
+  return result;
+}
+
 PyObject* evaluate(const NodeTypes& types, py::handle node, const Values& values) {
   if (is(node, types.data_node)) return PyObject_GetAttr(node.ptr(), names().value);
   if (is(node, types.alias)) return look_up_attribute(values, node, names().target);
   if (is_called_as_task(types, node)) {
-    if (Py_EnterRecursiveCall(" while evaluating a node of a graph") != 0) return nullptr;
-    PyObject* result = call_task(types, node, values);
-    Py_LeaveRecursiveCall();
-    return result;
+    const TaskCall call = read_call(node);
+    return call.func ? call_guarded(types, call, values) : nullptr;
   }
   return in_python([&] { return PyObject_CallOneArg(node.ptr(), values.ptr()); });
 }
 
 }  // namespace
+
+bool is_converted(const NodeTypes& types, py::handle graph) {
+  if (!PyDict_CheckExact(graph.ptr())) return false;
+  PyObject *key, *node;
+  for (Py_ssize_t place = 0; PyDict_Next(graph.ptr(), &place, &key, &node) != 0;) {
+    if (!is_kind_of(node, types.graph_node) || is_kind_of(node, types.alias)) return false;
+  }
+  return true;
+}
 
 py::object dependencies_of(py::handle node) {
   py::object found = steal(PyObject_GetAttr(node.ptr(), names().dependencies));
@@ -128,19 +146,20 @@ struct NodePlan::Fused {
 };
 
 NodePlan::NodePlan(const NodeTypes& types, py::handle node)
-    : types_(&types), node_(py::reinterpret_borrow<py::object>(node)), fused_(unfuse(types, node)) {}
+    : types_(&types), node_(py::reinterpret_borrow<py::object>(node)) {
+  if (!is_called_as_task(types, node)) return;
+  call_ = read_call(node);
+  if (!call_.func) throw py::error_already_set();
+  fused_ = unfuse(types, node, call_);
+}
 NodePlan::NodePlan(NodePlan&&) noexcept = default;
 NodePlan::~NodePlan() = default;
 
 // Null where the node is not a fused one, or does not look as Task.fuse makes them.
-std::unique_ptr<NodePlan::Fused> NodePlan::unfuse(const NodeTypes& types, py::handle node) {
-  if (!is(node, types.task)) return nullptr;
-  const py::object func = steal(PyObject_GetAttr(node.ptr(), names().func));
-  if (func.ptr() != types.execute_subgraph.ptr()) {
-    PyErr_Clear();
-    return nullptr;
-  }
-  const auto args = py::reinterpret_borrow<py::tuple>(node.attr("args"));
+std::unique_ptr<NodePlan::Fused> NodePlan::unfuse(const NodeTypes& types, py::handle node, const TaskCall& call) {
+  if (!is(node, types.task) || call.func.ptr() != types.execute_subgraph.ptr()) return nullptr;
+  if (!PyTuple_Check(call.args.ptr())) return nullptr;
+  const auto args = py::reinterpret_borrow<py::tuple>(call.args);
   if (args.size() < 3 || !PyDict_CheckExact(args[0].ptr()) || !PyTuple_Check(args[2].ptr())) return nullptr;
   const auto inner = py::reinterpret_borrow<py::dict>(args[0]);
   const auto inputs = py::reinterpret_borrow<py::tuple>(args[2]);
@@ -186,7 +205,8 @@ std::unique_ptr<NodePlan::Fused> NodePlan::unfuse(const NodeTypes& types, py::ha
 }
 
 PyObject* NodePlan::run(const Values& values) const {
-  if (!fused_) return evaluate(*types_, node_, values);
+  if (!call_.func) return evaluate(*types_, node_, values);
+  if (!fused_) return call_guarded(*types_, call_, values);
   Guarded<Values> inside;
   for (std::size_t i = 0; i < fused_->inputs.size(); ++i) {
     const Guarded<py::object> value(steal(argument(*types_, fused_->given[i].ptr(), values)));

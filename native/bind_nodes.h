@@ -21,6 +21,14 @@ struct NodeTypes {
 /// Some value, by key.
 using Values = py::dict;
 
+/// What a task calls; null in nodes of other kinds.
+struct TaskCall {
+  py::object func, args, kwargs;
+};
+
+/// Whether `graph` is a dict of nodes alone, none of which only names another one: there is nothing to convert then.
+bool is_converted(const NodeTypes& types, py::handle graph);
+
 /// A node, or the inner graph of a fused one, made ready to be run once.
 class NodePlan {
  public:
@@ -33,12 +41,16 @@ class NodePlan {
   /// The node's value from those of its dependencies; a new reference, or null with the error set.
   PyObject* run(const Values& values) const;
 
+  /// Asks for the memory that run() will read first.
+  void prefetch() const noexcept { __builtin_prefetch(call_.args ? call_.args.ptr() : node_.ptr()); }
+
  private:
   struct Fused;
-  static std::unique_ptr<Fused> unfuse(const NodeTypes& types, py::handle node);
+  static std::unique_ptr<Fused> unfuse(const NodeTypes& types, py::handle node, const TaskCall& call);
 
   const NodeTypes* types_;
   py::object node_;
+  TaskCall call_;
   std::unique_ptr<Fused> fused_;
 };
 

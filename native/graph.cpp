@@ -4,6 +4,27 @@
 #include <numeric>
 
 namespace composable {
+namespace {
+
+// Nodes from the highest priority number to the lowest. The numbers are mostly places in an order, each given once: then
+// nothing has to be sorted.
+std::vector<Graph::Node> falling_order(const std::vector<std::int64_t>& priorities) {
+  const std::size_t count = priorities.size();
+  std::vector<Graph::Node> falling(count, -1);
+  for (std::size_t node = 0; node < count; ++node) {
+    const std::int64_t priority = priorities[node];
+    if (priority < 0 || static_cast<std::size_t>(priority) >= count) break;
+    falling[count - 1 - static_cast<std::size_t>(priority)] = static_cast<Graph::Node>(node);
+  }
+  if (std::find(falling.begin(), falling.end(), -1) == falling.end()) return falling;
+  std::iota(falling.begin(), falling.end(), 0);
+  std::stable_sort(falling.begin(), falling.end(), [&](Graph::Node a, Graph::Node b) {
+    return priorities[static_cast<std::size_t>(a)] > priorities[static_cast<std::size_t>(b)];
+  });
+  return falling;
+}
+
+}  // namespace
 
 Graph::Graph(Lists dependencies, std::vector<Kind> kinds, const std::vector<std::int64_t>& priorities,
              const std::vector<Node>& wanted)
@@ -17,11 +38,7 @@ Graph::Graph(Lists dependencies, std::vector<Kind> kinds, const std::vector<std:
   const auto index = [](Node node) { return static_cast<std::size_t>(node); };
 
   // Visited from the highest priority number down, so that every list of dependents comes out in that order.
-  std::vector<Node> falling(kinds_.size());
-  std::iota(falling.begin(), falling.end(), 0);
-  std::stable_sort(falling.begin(), falling.end(),
-                   [&](Node a, Node b) { return priorities[index(a)] > priorities[index(b)]; });
-
+  const std::vector<Node> falling = falling_order(priorities);
   for (Node node : falling) {
     if (!needed_[index(node)] || kinds_[index(node)] != Kind::task) continue;
     ++unfinished_;
@@ -69,11 +86,13 @@ int Graph::ready() {
   return static_cast<int>(ready_.size());
 }
 
-Graph::Node Graph::take() {
+Graph::Node Graph::take(Node& next) {
   std::lock_guard lock(mutex_);
+  next = -1;
   if (stopped_ || ready_.empty()) return -1;
   const Node node = ready_.back();
   ready_.pop_back();
+  if (!ready_.empty()) next = ready_.back();
   return node;
 }
 

@@ -32,7 +32,7 @@ struct Made {
   /// Runs all with one thread; the order, and what was released after each.
   std::vector<Node> run() {
     std::vector<Node> order;
-    for (Node node; (node = graph.take()) >= 0;) {
+    for (Node node, next; (node = graph.take(next)) >= 0;) {
       order.push_back(node);
       released.emplace_back();
       graph.finish(node, released.back());
@@ -41,6 +41,11 @@ struct Made {
   }
   std::vector<std::vector<Node>> released;
 };
+
+Node take(Graph& graph) {
+  Node next;
+  return graph.take(next);
+}
 
 std::vector<std::int64_t> rising(std::size_t count) {
   std::vector<std::int64_t> priorities(count);
@@ -54,7 +59,23 @@ TEST(empty_graph_is_complete) {
   Made made({}, {}, {});
   CHECK(made.graph.complete());
   CHECK(made.graph.accessible());
-  CHECK(made.graph.take() == -1);
+  CHECK(take(made.graph) == -1);
+}
+
+TEST(take_tells_what_would_be_next) {
+  Made made({{}, {}, {0, 1}}, rising(3), {2});
+  Node next;
+  CHECK(made.graph.take(next) == 0);
+  CHECK(next == 1);
+  CHECK(made.graph.take(next) == 1);
+  CHECK(next == -1);
+}
+
+TEST(priorities_need_not_be_places) {
+  Made made({{}, {}, {}}, {7, -2, 7}, {0, 1, 2});
+  const std::vector<Node> order = made.run();
+  CHECK(order[0] == 1);
+  CHECK(order.size() == 3);
 }
 
 TEST(lowest_priority_number_is_taken_first) {
@@ -104,10 +125,10 @@ TEST(a_cycle_is_not_accessible) {
 
 TEST(after_a_stop_nothing_is_taken_and_late_ends_change_nothing) {
   Made made({{}, {}, {0}}, rising(3), {1, 2});
-  const Node running = made.graph.take();
+  const Node running = take(made.graph);
   CHECK(made.graph.stop());
   CHECK(!made.graph.stop());
-  CHECK(made.graph.take() == -1);
+  CHECK(take(made.graph) == -1);
   std::vector<Node> released;
   CHECK(made.graph.finish(running, released) == 0);
   CHECK(released.empty());
@@ -143,7 +164,7 @@ TEST(threads_run_every_node_once_and_after_its_dependencies) {
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&] {
       while (!made.graph.complete()) {
-        const Node node = made.graph.take();
+        const Node node = take(made.graph);
         if (node < 0) {
           std::this_thread::yield();
           continue;
