@@ -183,15 +183,17 @@ assert second[MOST] == 2, second
 @pytest.mark.parametrize("caller", ["thread", "task"])
 def test_caller_that_waits_leaves_its_slot_to_others(caller):
     check_numba(START + f"""
+from numba import parallel_chunksize
 @njit(parallel=True, nogil=True)
 def apart(gauge):
-    # The helper's iteration outlasts the caller's.
-    for _ in prange(2):
-        atomic_max(gauge, MOST, atomic_add(gauge, NOW, 1) + 1)
-        until(MOST, 2, gauge)
-        if get_thread_id() > 0:
-            until(SIGNAL, 1, gauge)
-        atomic_add(gauge, NOW, -1)
+    # The helper's iteration outlasts the caller's. Without a chunk size the caller would run both, once they were found short.
+    with parallel_chunksize(1):
+        for _ in prange(2):
+            atomic_max(gauge, MOST, atomic_add(gauge, NOW, 1) + 1)
+            until(MOST, 2, gauge)
+            if get_thread_id() > 0:
+                until(SIGNAL, 1, gauge)
+            atomic_add(gauge, NOW, -1)
 executor = c.Executor()
 for _ in range(3):
     gauge = new_gauge()

@@ -82,6 +82,9 @@ class WidthLimit:
 class CycleError(RuntimeError):
     """The graph given to order() has a cycle; dask.core.getcycle tells which."""
 
+def is_converted(types: NodeTypes, graph: Any) -> bool:
+    """Whether a graph is a dict of Dask's nodes already, none of them an alias."""
+
 def order(
     offsets: _Integers,
     targets: _Integers,
