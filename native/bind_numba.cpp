@@ -1,9 +1,13 @@
 // The addresses of the Numba ABI, and what happens to a Python error that a kernel raised on a worker.
 #include <pybind11/pybind11.h>
 
+#include <unistd.h>
+
 #include "bind_error.h"
 #include "gil.h"
 #include "numba_abi.h"
+#include "region.h"
+#include "thread_state.h"
 
 namespace py = pybind11;
 
@@ -41,6 +45,15 @@ void drop(void* error) noexcept {
   with_gil([&] { Py_DECREF(static_cast<PyObject*>(error)); });
 }
 
+// Signal handlers run in the main thread only. They run here in the middle of a call of the program's, as the interpreter
+// has them run in its own long calls.
+bool interrupted(const ThreadState& caller) noexcept {
+  if (caller.worker || caller.tid != getpid() || closing()) return false;
+  bool raised = false;
+  with_gil([&] { raised = PyErr_Occurred() == nullptr && PyErr_CheckSignals() != 0; });
+  return raised;
+}
+
 template <typename Function>
 void address(py::module_& module, const char* name, Function* function) {
   module.attr(name) = py::reinterpret_steal<py::object>(PyLong_FromVoidPtr(reinterpret_cast<void*>(function)));
@@ -49,6 +62,7 @@ void address(py::module_& module, const char* name, Function* function) {
 }  // namespace
 
 void register_numba(py::module_& module) {
+  Region::interrupted = interrupted;
   numba::errors = {.pending = pending, .take = take, .give = give, .drop = drop};
   address(module, "launch_threads", numba::composable_launch_threads);
   address(module, "synchronize", numba::composable_synchronize);

@@ -176,8 +176,10 @@ void composable_parallel_for(void* fn, char** args, std::size_t* dims, std::size
   } else if (items >= 4096) {
     shape.first = std::min<std::size_t>(items / 1024, 256);  // elements of a ufunc, not divisions
   }
-  Region::run(Arena::instance(), self, shape, run_block, &call);
+  const bool complete = Region::run(Arena::instance(), self, shape, run_block, &call);
   if (void* error = call.error.load(std::memory_order_acquire)) errors.give(error);
+  // What numba_layer/parfor.py looks for. Other callers read the arguments no more either, there is an error.
+  if (!complete && is_parfor(call)) args[0] = nullptr;
 }
 
 void composable_do_scheduling(std::uintptr_t num_dim, std::intptr_t* starts, std::intptr_t* ends,

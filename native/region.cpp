@@ -22,6 +22,12 @@ constexpr Cost kLingering{0.7, 1.5, 0.5, 3};
 constexpr double kLongBlockUs = 200;  // a region of longer blocks is on the board even while no permit is free
 constexpr double kLargestBlockUs = 500;  // bounds the wait of a program thread that needs a runner's permit
 constexpr double kSpinUs = 20;        // the caller's wait for the last blocks before it sleeps
+// Between two looks for an interrupt. One may take as long as others keep the GIL, so there are this many times that, too.
+constexpr double kLookUs = 50e3;
+constexpr double kLookAtLeastEveryUs = 150e3;
+constexpr double kLookShare = 20;
+constexpr double kLookAtClockUs = 5;  // blocks that take longer do not feel a look at the clock
+constexpr int kBlocksPerLook = 16;    // others
 
 // What regions of a body cost when they were last measured; a wrong or lost entry costs time, never an answer.
 struct Learned {
@@ -47,18 +53,21 @@ Region::Region(Arena& arena, ThreadState& caller, bool outermost, const Shape& s
       body_(body),
       context_(context) {}
 
-void Region::run(Arena& arena, ThreadState& self, const Shape& shape, Body body, void* context) {
-  if (shape.items == 0) return;
+bool (*Region::interrupted)(const ThreadState&) noexcept = nullptr;
+
+bool Region::run(Arena& arena, ThreadState& self, const Shape& shape, Body body, void* context) {
+  if (shape.items == 0) return true;
   const bool entered = arena.enter(self);
   Region region(arena, self, entered, shape, body, context);
   region.call();
   if (entered) arena.leave(self);
+  return region.cursor_.load(std::memory_order_relaxed) != kCancelled;
 }
 
 void Region::call() {
   if (shape_.width <= 1 || arena_.slots() <= 1) {
     if (shape_.fixed == 0) {
-      body_(context_, 0, shape_.items, 0, caller_);
+      run_here(0, shape_.items);
       return;
     }
   } else if (shared_at_once()) {
@@ -66,6 +75,7 @@ void Region::call() {
     smallest_ = smallest_block();
     largest_ = std::max(smallest_, shape_.items / (8 * static_cast<std::size_t>(sharers_)));
     const std::uint64_t start = ticks();
+    expect_interrupt(start);
     share();
     learn(static_cast<double>(done_ticks_ - start) / ticks_per_us(), done_here_);
     return;
@@ -74,9 +84,31 @@ void Region::call() {
     return;
   }
   std::size_t begin, end;
-  while (claim(begin, end)) {
-    if (!body_(context_, begin, end, 0, caller_)) cancel();
+  while (claim(begin, end)) run_here(begin, end);
+}
+
+// A block in the caller.
+void Region::run_here(std::size_t begin, std::size_t end) {
+  if (!body_(context_, begin, end, 0, caller_)) {
+    cancel();
+  } else if (++blocks_unlooked_ >= blocks_per_look_) {
+    blocks_unlooked_ = 0;
+    look_for_interrupt(ticks());
   }
+}
+
+// A look that was due while this thread ran no region is none too many: the interpreter sees to signals by itself.
+void Region::expect_interrupt(std::uint64_t now) noexcept {
+  const auto interval = static_cast<std::uint64_t>(kLookUs * ticks_per_us());
+  if (now > caller_.interrupt_look + interval) caller_.interrupt_look = now + interval;
+}
+
+void Region::look_for_interrupt(std::uint64_t now) {
+  if (now < caller_.interrupt_look || interrupted == nullptr) return;
+  if (interrupted(caller_)) cancel();
+  const double per_us = ticks_per_us();
+  const double took_us = static_cast<double>(ticks() - now) / per_us;
+  caller_.interrupt_look = now + static_cast<std::uint64_t>(std::clamp(kLookShare * took_us, kLookUs, kLookAtLeastEveryUs) * per_us);
 }
 
 bool Region::shared_at_once() noexcept {
@@ -108,6 +140,7 @@ void Region::learn(double spent_us, std::size_t items) const noexcept {
 // True if what is left is worth sharing; false if the caller should finish it alone.
 bool Region::measure() {
   const std::uint64_t start = ticks();
+  expect_interrupt(start);
   const double per_us = ticks_per_us();
   const Cost& cost = cost_of_offer(arena_);
   std::size_t begin = 0;
@@ -121,9 +154,11 @@ bool Region::measure() {
     }
     begin = end;
     cursor_.store(begin, std::memory_order_relaxed);
-    spent = static_cast<double>(ticks() - start) / per_us;
+    const std::uint64_t now = ticks();
+    spent = static_cast<double>(now - start) / per_us;
     if (begin == shape_.items) {
       learn(spent, begin);
+      look_for_interrupt(now);
       return false;
     }
     if (shape_.fixed == 0) block *= 2;
@@ -165,9 +200,10 @@ void Region::share() {
   const auto born = arena_.generation();
   const double longest_us = us_per_item_ * static_cast<double>(std::min(largest_, fair_share(shape_.items)));
   if (us_per_item_ < 0 || longest_us > kLongBlockUs || arena_.has_free_permit()) offer();
+  if (us_per_item_ >= 0 && longest_us < kLookAtClockUs) blocks_per_look_ = kBlocksPerLook;
   std::size_t begin, end;
   while (claim(begin, end)) {
-    if (!body_(context_, begin, end, 0, caller_)) cancel();
+    run_here(begin, end);
     done_here_ += end - begin;
     if (load_ < 0 && arena_.has_free_permit()) offer();
   }

@@ -16,6 +16,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 
 #include "arena.h"
 
@@ -36,8 +37,11 @@ class Region final : public Source {
     double units = 1;            // what an item costs is counted in, such as iterations of a loop: so many each
   };
 
-  /// Runs the whole loop; every item ran once at return (unless cancelled), with a full fence.
-  static void run(Arena& arena, ThreadState& self, const Shape& shape, Body body, void* context);
+  /// Runs the whole loop; every item ran once at return, with a full fence. False if it was cancelled.
+  static bool run(Arena& arena, ThreadState& self, const Shape& shape, Body body, void* context);
+
+  /// Asked by callers between blocks, seldom enough not to be felt: whether to cancel the region, as after Ctrl-C. No lock held.
+  static bool (*interrupted)(const ThreadState& caller) noexcept;
 
   /// What a unit of `body_id` costs, in us; below 0 if nothing is known.
   static double learned_us(std::uintptr_t body_id) noexcept;
@@ -60,10 +64,14 @@ class Region final : public Source {
   bool claim(std::size_t& begin, std::size_t& end) noexcept;
   std::size_t smallest_block() const noexcept;
   std::size_t fair_share(std::size_t left) const noexcept;
-  void cancel() noexcept { cursor_.store(shape_.items, std::memory_order_relaxed); }
+  void run_here(std::size_t begin, std::size_t end);
+  void expect_interrupt(std::uint64_t now) noexcept;
+  void look_for_interrupt(std::uint64_t now);
+  void cancel() noexcept { cursor_.store(kCancelled, std::memory_order_relaxed); }
   int take_runner(Lock&) noexcept;
 
   static constexpr int kMostRunners = 256;
+  static constexpr std::size_t kCancelled = std::numeric_limits<std::size_t>::max();  // more than any loop has
 
   Arena& arena_;
   ThreadState& caller_;
@@ -75,6 +83,8 @@ class Region final : public Source {
   std::atomic<std::size_t> cursor_{0};  // first item that nobody has claimed
   std::size_t smallest_ = 1;            // block sizes, from what the caller measured
   std::size_t largest_ = 1;
+  int blocks_per_look_ = 1;  // of the caller, for look_for_interrupt()
+  int blocks_unlooked_ = 0;
   std::size_t done_here_ = 0;  // items the caller ran while sharing
   std::uint64_t done_ticks_ = 0;  // when it had run the last of them
   int sharers_ = 1;

@@ -45,6 +45,7 @@ struct ThreadState {
   int parents_tasks = 0;  // the lowest so many began before a fork and count in the parent only
   ProgramTask* program_task = nullptr;  // in the middle of which it is
   KernelState kernel;
+  std::uint64_t interrupt_look = 0;  // ticks() from which on a region of this thread asks for interrupts
   int share = 1;        // width of BLAS and OpenMP calls in the task it runs
   int openmp_size = 0;  // the one team size above 1 that its OpenMP runtime keeps, see widths.cpp
   std::uint64_t openmp_changed = 0;  // ticks

@@ -13,6 +13,7 @@ except ImportError as error:
 
 from .. import _native
 from .._native import numba as abi
+from . import parfor
 
 _LAUNCH_SYMBOLS = {
     "numba_parallel_for": abi.parallel_for,
@@ -45,6 +46,7 @@ def launch(parallel: ModuleType) -> None:
             return
         for name, address in _LAUNCH_SYMBOLS.items():
             llvm.add_symbol(name, address)
+        parfor.install(parallel)
         CFUNCTYPE(None, c_int)(abi.launch_threads)(parallel.NUM_THREADS)
         parallel._load_threading_functions(abi)
         parallel._threading_layer = "composable"

@@ -182,8 +182,7 @@ def send(gauge, wanted):
 
 
 @pytest.mark.parametrize("slots", [1, 2, 4])
-def test_ctrl_c_in_a_region_is_raised_when_it_ends_and_no_other_one_begins(slots):
-    # What is left of a region is done: the compiled code around it would go on with half of its results.
+def test_ctrl_c_in_the_last_iterations_of_a_region_is_raised_and_no_other_one_begins(slots):
     check_numba(PROGRAM + REGION + """
 for _ in range(3):
     gauge, started = new_gauge(), 0
@@ -203,6 +202,73 @@ for _ in range(3):
     nest2(8, 1000, gauge)
     check_gauge(gauge, SLOTS)
 """, slots=slots)  # fmt: skip
+
+
+@pytest.mark.parametrize("slots,chunk,nogil", [(2, 0, True), (2, 1, False), (4, 0, False)])
+def test_ctrl_c_ends_a_region_between_its_blocks(slots, chunk, nogil):
+    check_numba(PROGRAM + REGION + f"""
+import numba
+@njit(parallel=True, nogil={nogil})
+def long(n, gauge):
+    for _ in prange(n):
+        atomic_add(gauge, NOW, 1)
+        usleep(100)
+    return n
+@njit
+def around(n, gauge):
+    return long(n, gauge) + 1
+@njit(parallel=True, nogil={nogil})
+def many(m, n, gauge):
+    done = 0
+    for _ in range(m):
+        done += long(n, gauge)
+    return done
+numba.set_parallel_chunksize({chunk})
+for function in (long, around, lambda n, gauge: many(n // 100, 100, gauge)):
+    gauge = new_gauge()
+    assert function(200, gauge) in (200, 201) and gauge[NOW] == 200  # compiled; what an iteration costs is known
+    gauge = new_gauge()
+    thread = send(gauge, 100)
+    try:
+        function(100_000, gauge)
+    except KeyboardInterrupt:
+        pass
+    else:
+        raise AssertionError("lost")
+    thread.join()
+    assert 100 <= gauge[NOW] < 50_000, gauge
+    ended = gauge[NOW]
+    time.sleep(0.1)
+    assert gauge[NOW] == ended
+""", slots=slots)  # fmt: skip
+
+
+def test_handler_of_a_signal_runs_in_the_middle_of_a_region_and_may_run_regions():
+    check_numba(PROGRAM + REGION + """
+gauge, inner, seen = new_gauge(), new_gauge(), []
+def handle(*_):
+    nest2(8, 100, inner)
+    seen.append(gauge[LATE])
+    gauge[SIGNAL] = 1
+signal.signal(signal.SIGUSR1, handle)
+@njit(parallel=True, nogil=True)
+def region(n, gauge):
+    found = 0
+    for i in prange(n):
+        if i < 1000:
+            usleep(1000)
+        else:
+            until(SIGNAL, 1, gauge)  # gives up after a while
+        found += i
+        if gauge[SIGNAL] == 0:
+            atomic_add(gauge, LATE, 1)
+    return found
+region(1, new_gauge())
+threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+assert region(1004, gauge) == 1004 * 1003 // 2
+assert len(seen) == 1, seen
+check_gauge(inner, SLOTS)
+""", slots=2)  # fmt: skip
 
 
 @pytest.mark.parametrize("slots", [1, 2, 4])

@@ -72,7 +72,7 @@ for _ in range(200):
         pytest.skip(f"{layer} was right 200 times: its threads never ran at the same time")
 
 
-# --- numba #2811, #7350: exceptions of workers vanish
+# --- numba #2811, #7350: exceptions of workers vanish; those of the caller are the cause of a SystemError, or vanish too
 
 RAISING = """
 import collections, threading
@@ -119,13 +119,9 @@ def total(x, out):
         raise ValueError("negative row")
     out[0] = x.sum()
 
-region(4, -1)  # the call that compiles loses the error in Numba itself
-
 def raised(function, *args):
     try:
         function(*args)
-    except SystemError as error:
-        return error.__cause__.args
     except ValueError as error:
         return error.args
 
@@ -181,6 +177,48 @@ for _ in range(200):
     assert raised(root, np.full(5000, -1.0)) == ("negative",)
     assert raised(region, 100, -1) is None  # nothing is left over
 """, slots=4)  # fmt: skip
+
+
+def test_the_call_that_compiles_raises_too():
+    check_numba(RAISING + "assert raised(region, 200, 7) == raised(nested, 8, 7) == ('item', 7)", slots=2)
+
+
+def test_exceptions_of_the_caller_are_system_errors_in_the_stock_layer():
+    done = run_fresh(RAISING + """
+try:
+    region(2, 0)  # compiles: the error stays behind, for whatever is called next
+    region(2, 0)
+except BaseException as error:
+    print(type(error).__name__)
+""", env={"NUMBA_THREADING_LAYER": "omp", "NUMBA_NUM_THREADS": "1"})  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "SystemError\n"), done.stderr
+
+
+def test_function_cached_under_the_arena_runs_under_a_stock_layer(tmp_path):
+    code = """
+import os, numba
+@numba.njit
+def checked(i):
+    if i == 500:
+        raise ValueError("item")
+    return i
+@numba.njit(parallel=True, cache=True)
+def region(n):
+    found = 0
+    for i in numba.prange(n):
+        found += checked(i)
+    return found
+print(region(100), sum(region.stats.cache_hits.values()), numba.threading_layer())
+try:
+    region(501)
+except Exception as error:
+    print(type(error).__name__)
+"""
+    (tmp_path / "cached.py").write_text(code)
+    for layer, hits, error in (("composable", 0, "ValueError\n"), ("workqueue", 1, ""), ("composable", 1, "ValueError\n")):
+        env = {"NUMBA_THREADING_LAYER": layer, "NUMBA_NUM_THREADS": "1", "PYTHONPATH": str(tmp_path)}
+        done = run_fresh("import cached", env=env)
+        assert (done.returncode, done.stdout) == (0, f"4950 {hits} {layer}\n{error}"), done.stderr
 
 
 def test_exceptions_of_workers_vanish_in_the_stock_layer():

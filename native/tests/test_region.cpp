@@ -26,7 +26,7 @@ class Loop {
 
   Loop(const Region::Shape& shape, Each each = {}) : shape_(shape), each_(std::move(each)), seen_(shape.items, 0) {}
 
-  void run() { Region::run(Arena::instance(), this_thread(), shape_, body, this); }
+  bool run() { return Region::run(Arena::instance(), this_thread(), shape_, body, this); }
   /// Runs and looks that every item was done.
   void check() {
     run();
@@ -342,6 +342,35 @@ TEST(a_runner_may_fork) {
   loop.check();
 }
 #endif
+
+TEST(an_interrupt_cancels_between_blocks) {
+  AtRest rest;
+  static std::atomic<bool> wanted;
+  static std::atomic<const ThreadState*> asked;
+  wanted = false;
+  Region::interrupted = [](const ThreadState& caller) noexcept {
+    asked = &caller;
+    return wanted.load();
+  };
+  for (const std::size_t fixed : {0, 1}) {
+    const Region::Shape shape{.items = 2500u * rest.slots, .width = rest.slots, .fixed = fixed, .body_id = 1 + fixed};
+    const auto each = [](std::size_t begin, std::size_t end, int) {
+      std::this_thread::sleep_for((end - begin) * 100us);
+      return true;
+    };
+    wanted = false;
+    Loop whole(shape, each);
+    CHECK(whole.run());
+    CHECK(whole.done() == shape.items);
+    wanted = true;
+    Loop cut(shape, each);
+    // Without a chunk size, one thread's share is one block.
+    CHECK(!cut.run());
+    CHECK(rest.slots == 1 && fixed == 0 ? cut.done() == shape.items : cut.done() < shape.items);
+    CHECK(asked.load() == &this_thread());
+  }
+  Region::interrupted = nullptr;
+}
 
 TEST(a_forked_child_has_regions_as_wide_as_its_parent) {
   AtRest rest;
