@@ -295,8 +295,11 @@ def fork():
 together(3, widths)
 print(fork())
 held = threading.Event()
+def compute():  # one that sleeps would lose its permit
+    while not held.is_set():
+        sum(range(1000))
 with ct.Executor(2) as executor:
-    futures = [executor.submit(held.wait) for _ in range(2)]
+    futures = [executor.submit(compute) for _ in range(2)]
     until(lambda: _native.counts()["running"] == 2)
     print(widths()["openblas"], fork())  # the tasks stay with the parent
     held.set()

@@ -53,7 +53,7 @@ class Tree:
     """A process and its descendants, those included that have lost their parent since they were met."""
 
     def __init__(self, root: int) -> None:
-        self.peak = 0
+        self.peak = 1  # what has ended before the first look had its main thread
         # By process id: its /proc status, open, so that a reused id is never read. The caller closes what is left.
         self.status = {root: os.open(f"/proc/{root}/status", os.O_RDONLY)}
         self._next_look = 0.0
