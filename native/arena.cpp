@@ -17,8 +17,10 @@ namespace composable {
 namespace {
 
 // How long a region's caller waits for a runner to step back before it runs as one more. Runners look at every
-// block, so this is reached only where a single block is longer, or blocked on something the caller holds.
-constexpr auto kReclaim = std::chrono::milliseconds(100);
+// block, so this is reached only where a single block is longer, or blocked on something the caller holds. In looks, since
+// a machine that stood still as a whole has kept nobody waiting.
+constexpr auto kReclaimLook = std::chrono::milliseconds(10);
+constexpr int kReclaimLooks = 10;
 
 // How long a worker without work watches the board before it leaves: the time between two regions of a loop. Between looks it
 // gives its core to whoever else wants it (benchmarks/bench_region_sweep.py).
@@ -120,11 +122,10 @@ bool Arena::enter_full(ThreadState& self) {
   if (runners_ > 0) {
     Waiter waiter(self);
     waiter.wants_permit = waiter.urgent = true;
-    const auto deadline = Clock::now() + kReclaim;
     queue(waiter);
     settle(held);
-    while (!self.holds.load(std::memory_order_relaxed) && runners_ > 0) {
-      if (waiter.wakes.wait_until(held, deadline) == std::cv_status::timeout) break;
+    for (int left = kReclaimLooks; left > 0 && !self.holds.load(std::memory_order_relaxed) && runners_ > 0;) {
+      if (waiter.wakes.wait_for(held, kReclaimLook) == std::cv_status::timeout) --left;
     }
     forget(waiter);
     if (self.holds.load(std::memory_order_relaxed)) return true;
