@@ -1,7 +1,7 @@
 """What does one Numba region cost by itself, and who balances an unbalanced one?
 
-Peers: Numba's omp, tbb and workqueue layers (workqueue aborts where regions nest), and for the triangular loop omp with a
-chunk size, which it ignores, and ours with several, the best of which is the hand-tuned one.
+Peers: Numba's omp, tbb and workqueue layers, and the predecessor `python -m tbb`. bench_region_chunks.py asks how far from
+the best chunk size chosen by hand the default is.
 """
 
 from .harness import OURS, Case, Peer, Question, tbb_on_path
@@ -28,5 +28,9 @@ QUESTION = Question(
     name="regions",
     text="one Numba region by itself, P = 2",
     cases=tuple(Case(name, "regions.py", (case,)) for name, case in CASES.items()),
-    peers=PEERS,
+    peers=(
+        *PEERS,
+        Peer("workqueue", {"NUMBA_THREADING_LAYER": "workqueue"}, cannot={"nested in a region": "aborts"}),
+        Peer("python -m tbb", tbb_on_path(), ("-m", "tbb"), needs="tbb"),
+    ),
 )

@@ -33,6 +33,7 @@ class Peer:
     launcher: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()  # arguments after the case's own
     needs: str | None = None  # a module without which it cannot run; then it is left out, and said so
+    cannot: dict[str, str] = field(default_factory=dict)  # cases it is left out of, with what it would do there
 
     def runs_here(self) -> bool:
         return self.needs is None or importlib.util.find_spec(self.needs) is not None
@@ -94,7 +95,7 @@ def take_sample(case: Case, peer: Peer, timeout: float) -> dict[str, Any] | None
     env = {name: value for name, value in os.environ.items() if not name.startswith(("NUMBA_", "COMPOSABLE_"))}
     for name in WIDTHS:
         env.pop(name, None)
-    env |= peer.env
+    env |= {"PYTHONPATH": str(PROGRAMS)} | peer.env  # `python -m tbb` does not put the program's folder on the path
     command = [sys.executable, *peer.launcher, str(PROGRAMS / case.program), *case.args, *peer.extra, *case.after]
     process = subprocess.Popen(
         command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -121,7 +122,7 @@ def run(question: Question, rounds: int, progress: Any = None) -> list[Result]:
         of_case = [Result(case.name, peer.name) for peer in question.peers]
         for _ in range(rounds):
             for peer, result in zip(question.peers, of_case, strict=True):
-                if not peer.runs_here() or (result.samples and result.samples[-1] is None):
+                if not peer.runs_here() or case.name in peer.cannot or (result.samples and result.samples[-1] is None):
                     result.samples.append(None)
                 else:
                     result.samples.append(take_sample(case, peer, question.timeout))
@@ -170,6 +171,8 @@ def _cells(result: Result, ours: Result, question: Question) -> tuple[str, ...]:
         peer = next(peer for peer in question.peers if peer.name == result.peer)
         if not peer.runs_here():
             return ("", f"needs {peer.needs}", "", "", "")
+        if result.case in peer.cannot:
+            return ("", peer.cannot[result.case], "", "", "")
         return (f"> {question.timeout:.0f} s", "not finished", "", "", "")
     compared = ratios(result, ours)
     ratio = ""
