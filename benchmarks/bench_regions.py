@@ -1,7 +1,7 @@
 """What does one Numba region cost by itself, and who balances an unbalanced one?
 
-Peers: Numba's omp, tbb and workqueue layers (workqueue aborts where regions nest), and for the triangular loop omp with a
-chunk size, which it ignores, and ours with several, the best of which is the hand-tuned one.
+Peers: Numba's omp, tbb and workqueue layers (workqueue aborts where regions nest), and for the triangular loop omp with
+a chunk size, which it ignores, and ours with several, the best of which is the hand-tuned one.
 """
 
 from .harness import OURS, Case, Peer, Question, tbb_on_path

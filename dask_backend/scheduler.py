@@ -1,7 +1,7 @@
 """A Dask scheduler whose tasks run in the arena.
 
-The graph becomes integers once; the native module counts dependencies, keeps the stack of ready tasks and releases results.
-The order is Dask's, so its peak memory is. What needs Dask's own loop takes the exact path (``exact.py``).
+The graph becomes integers once; the native module counts dependencies, keeps the stack of ready tasks and releases
+results. The order is Dask's, so its peak memory is. What needs Dask's own loop takes the exact path (``exact.py``).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _SETTINGS = ("cache", "rerun_exceptions_locally", "chunksize")
 
 
 def get(
-    dsk: Mapping,
+    dsk: Any,
     keys: Any,
     cache: Any = None,
     num_workers: int | None = None,
@@ -75,7 +75,7 @@ def get(
     num_workers = num_workers or dask.config.get("num_workers", None)
     if pool is not None:
         return threaded_get(dsk, keys, cache=cache, num_workers=num_workers, pool=pool, **kwargs)
-    num_workers = min(check_workers(num_workers, "num_workers"), MOST_AT_ONCE) if num_workers else _native.slots()
+    num_workers = min(check_workers(num_workers, "num_workers") or 1, MOST_AT_ONCE) if num_workers else _native.slots()
     options = {"cache": cache, **kwargs}
     if _needs_exact_path(options):
         return get_exactly(dsk, keys, num_workers=num_workers, **options)

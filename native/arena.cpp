@@ -20,8 +20,8 @@ namespace {
 // block, so this is reached only where a single block is longer, or blocked on something the caller holds.
 constexpr auto kReclaim = std::chrono::milliseconds(100);
 
-// How long a worker without work watches the board before it leaves: the time between two regions of a loop. Between looks it
-// gives its core to whoever else wants it (benchmarks/bench_region_sweep.py).
+// How long a worker without work watches the board before it leaves: the time between two regions of a loop. Between
+// looks it gives its core to whoever else wants it (benchmarks/bench_region_sweep.py).
 constexpr double kLingerUs = 30;
 constexpr double kYieldUs = 1;
 
@@ -405,8 +405,6 @@ Counts Arena::counts() {
           .forked = generation() > 0};
 }
 
-void Arena::reset_peak() noexcept {
-  peak_.store(running_.load(std::memory_order_relaxed), std::memory_order_relaxed);
-}
+void Arena::reset_peak() noexcept { peak_.store(running_.load(std::memory_order_relaxed), std::memory_order_relaxed); }
 
 }  // namespace composable

@@ -36,8 +36,8 @@ class blocking:
     """Context in which a task waits for something outside the arena: I/O, a lock, another task.
 
     Its permit serves another thread meanwhile; at the end the task may have to wait for a free one. Outside tasks,
-    and nested in another one, it does nothing. Do not compute in it: that would be one thread more than the arena's size.
-    Raises RuntimeError if a context is entered twice or left by another thread.
+    and nested in another one, it does nothing. Do not compute in it: that would be one thread more than the arena's
+    size. Raises RuntimeError if a context is entered twice or left by another thread.
     """
 
     __slots__ = ("_had", "_lender", "_thread")
@@ -49,8 +49,9 @@ class blocking:
         if self._thread is not None:
             raise RuntimeError("this blocking() context is in use already; make one per block")
         self._thread = threading.get_ident()
-        # Another task of the same executor may take the place, unless the user said how many may have begun at once. Where
-        # the task awaits work that it asked for itself this would only begin ever more tasks of the outermost level.
+        # Another task of the same executor may take the place, unless the user said how many may have begun at once.
+        # Where the task awaits work that it asked for itself this would only begin ever more tasks of the outermost
+        # level.
         self._lender = here.running[0] if here.running else None
         if self._lender is not None:
             self._lender.lend(1)
