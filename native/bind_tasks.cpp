@@ -9,6 +9,7 @@
 
 #include "bind_tasks.h"
 #include "gil.h"
+#include "python_thread.h"
 
 namespace py = pybind11;
 
@@ -75,6 +76,7 @@ void execute(TaskGroup& group, Task* first, ThreadState& self) {
     return;
   }
   with_gil([&] {
+    enter_threading();
     for (Task* task = first; task != nullptr; task = group.next(self)) {
       TaskScope scope(group.arena(), self);
       NestingScope nesting(self, group.nesting());

@@ -11,6 +11,7 @@
 #include <deque>
 #include <exception>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include <pthread.h>
@@ -70,6 +71,16 @@ class Gate {
   bool complete_ = false;
 };
 
+// Once. oneTBB may have had workers before ours were started, of which one may come here later.
+void take_name() {
+  thread_local bool named = false;
+  if (std::exchange(named, true)) return;
+  static std::atomic<unsigned> born{0};
+  char name[16];
+  std::snprintf(name, sizeof name, "composable-%u", born.fetch_add(1, std::memory_order_relaxed) % 10000);
+  pthread_setname_np(pthread_self(), name);
+}
+
 }  // namespace
 
 struct Workers::Pool {
@@ -86,8 +97,7 @@ struct Workers::Pool {
   std::once_flag first;
 };
 
-Workers::Workers(Arena& arena, int slots)
-    : arena_(arena), slots_(slots), pool_(std::make_unique<Pool>(slots)) {}
+Workers::Workers(Arena& arena, int slots) : arena_(arena), slots_(slots), pool_(std::make_unique<Pool>(slots)) {}
 
 Workers::~Workers() = default;
 
@@ -99,12 +109,12 @@ bool Workers::start() {
   return usable();
 }
 
-// oneTBB starts a thread when it misses one, be it in a worker of its own, where the exception that there is none to be had
-// would end the process. So each is asked for here by an arena of its own, which wants one worker: oneTBB starts it in this
-// thread, and the next one too as long as the first does not come back.
+// oneTBB starts a thread when it misses one, be it in a worker of its own, where the exception that there is none to be
+// had would end the process. So each is asked for here by an arena of its own, which wants one worker: oneTBB starts it
+// in this thread, and the next one too as long as the first does not come back.
 //
-// What is enqueued carries nothing: all that a worker reads of ours comes to it through the one arena and the gate, whose
-// hand-over is our own, so that ThreadSanitizer, which does not see oneTBB's, can check it.
+// What is enqueued carries nothing: all that a worker reads of ours comes to it through the one arena and the gate,
+// whose hand-over is our own, so that ThreadSanitizer, which does not see oneTBB's, can check it.
 bool Workers::start_each() {
   int started = 0;
   try {
@@ -127,6 +137,7 @@ bool Workers::start_each() {
 }
 
 void Workers::arrive() {
+  take_name();
   if (!pool_->gate.pass()) arena_.spares_->adopt();
 }
 
@@ -153,10 +164,7 @@ void Workers::serve() {
   ThreadState& self = this_thread();
   if (!self.worker) {
     self.worker = true;
-    static std::atomic<unsigned> born{0};
-    char name[16];
-    std::snprintf(name, sizeof name, "composable-%u", born.fetch_add(1, std::memory_order_relaxed) % 10000);
-    pthread_setname_np(pthread_self(), name);
+    take_name();
     if (Arena::hooks.started != nullptr) Arena::hooks.started();
   }
   {
