@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextvars import Context
 from queue import SimpleQueue
 from threading import Lock
 from time import perf_counter
@@ -125,11 +126,12 @@ class Call:
     def run(self, func: Any) -> Any:
         """What ``func()`` gives, which is Joblib's batch."""
         if type(func) is not BatchedCalls:
-            return func()
+            return Context().run(func)
         outside = getattr(of_thread, "config", by_default)
         of_thread.config = self.config_inside(func, outside)
+        context = Context()
         try:
-            return [task(*args, **kwargs) for task, args, kwargs in func.items]
+            return [context.run(task, *args, **kwargs) for task, args, kwargs in func.items]
         finally:
             of_thread.config = outside
 
@@ -187,6 +189,9 @@ class Call:
 
 
 # What the arena runs. Whatever happens in there, the callback or the caller must hear of it: Joblib would wait forever.
+#
+# Tasks see no context variables but their own, as on the new threads of the stock backend: the caller, which runs some of
+# them, has others than the workers, and what a task sets must not be left in either.
 
 
 class _Batch:
@@ -256,7 +261,7 @@ class _SharedBatch:
                     self._inside = outside, inside
                 of_thread.config = inside
                 try:
-                    self._results[number] = task(*args, **kwargs)
+                    self._results[number] = Context().run(task, *args, **kwargs)
                 finally:
                     of_thread.config = outside
             except BaseException as error:

@@ -88,12 +88,14 @@ class MapCalls:
         except IndexError:
             return False
         tasks, running, outside = self._tasks, here.running, here.work
+        if context is None:
+            context = tasks.context_here()
         running.append(tasks)
         here.work = None
         _native.nest(self._depth)
         try:
             tasks.prepare_thread()
-            outcome = self._fn(*arguments) if context is None else context.run(self._fn, *arguments)
+            outcome = context.run(self._fn, *arguments)
         except BaseException as error:
             outcome = _Failure(error)
         running.pop()

@@ -146,13 +146,15 @@ class _Work:
         if not future.set_running_or_notify_cancel():
             return
         running, outside = here.running, here.work
+        if context is None:
+            context = tasks.context_here()
         running.append(tasks)
         here.work = self
         if self._outer is not None or self._outer_depth:
             _native.nest(self._depth())
         try:
             tasks.prepare_thread()
-            result = fn(*args, **kwargs) if context is None else context.run(fn, *args, **kwargs)
+            result = context.run(fn, *args, **kwargs)
         except BaseException as error:
             running.pop()
             here.work = outside
@@ -181,6 +183,13 @@ def _settle(settle: Callable[[Any], None], outcome: Any) -> None:
         logging.getLogger("concurrent.futures").critical("Exception in worker", exc_info=True)
 
 
+class _Place(threading.local):
+    """What an executor keeps in each thread that runs its tasks."""
+
+    prepared = False
+    context: contextvars.Context | None = None
+
+
 class _Tasks:
     """The arena's side of an executor: its group, its initializer, whether it still takes work.
 
@@ -195,7 +204,7 @@ class _Tasks:
         self.group = _native.TaskGroup(self._limit)
         self.initializer = initializer
         self._initargs = initargs
-        self._prepared = threading.local()
+        self._place = _Place()
         self._broken = False
         self._closed = False
         self._lock = threading.RLock()  # a signal handler or a destructor may come in between
@@ -208,17 +217,27 @@ class _Tasks:
         if self._thread_is_prepared():
             return
         try:
-            self.initializer(*self._initargs)  # type: ignore[misc]
+            (self._place.context or contextvars.Context()).run(self.initializer, *self._initargs)  # type: ignore[arg-type]
         except BaseException:
             import logging
 
             logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=True)
             self._broken = True
             raise BrokenThreadPool(_BROKEN) from None
-        self._prepared.done = True
+        self._place.prepared = True
 
     def _thread_is_prepared(self) -> bool:
-        return self.initializer is None or getattr(self._prepared, "done", False)
+        return self.initializer is None or self._place.prepared
+
+    def context_here(self) -> contextvars.Context:
+        """For a task that brings none: empty at first and the same in all tasks on this thread, as in a stock pool.
+
+        A worker's own would show what tasks of other executors left in it.
+        """
+        context = self._place.context
+        if context is None:
+            context = self._place.context = contextvars.Context()
+        return context.copy() if self in here.running else context  # entered once at a time
 
     def may_run_here(self) -> bool:
         """Whether the task on this thread that waits for one of these may run it on its own stack.

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextvars import Context
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -24,6 +25,16 @@ _LOOKS = 4
 # So many of a stream's tasks are asked for at first; each that begins asks for one more.
 _TICKETS = 1024
 _LOOK = 50e-6
+
+
+class _Place(threading.local):
+    """What a pool keeps in each thread that runs its tasks. Its tasks on one thread never nest."""
+
+    prepared = False
+
+    def __init__(self) -> None:
+        # As that of a thread of the pool's own: empty at first. A worker's own would show what other pools left in it.
+        self.context = Context()
 
 
 class ThreadPool(stock.ThreadPool):
@@ -63,7 +74,7 @@ class ThreadPool(stock.ThreadPool):
         self._pool = range(min(self._processes, MOST_AT_ONCE))  # its length decides the chunk size of a map
         self._initializer = initializer
         self._initargs = initargs
-        self._prepared = threading.local()
+        self._place = _Place()
         self._group = _native.TaskGroup(min(self._processes, MOST_AT_ONCE))
         self._taskqueue = _Feeder(self)
         self._store = Relay(self._fill)
@@ -377,10 +388,11 @@ def _report(error: BaseException) -> None:
 def _run(pool: ThreadPool, task: tuple[Any, ...]) -> None:
     job, index, func, args, kwargs = task
     try:
-        if pool._initializer is not None and not getattr(pool._prepared, "done", False):
-            pool._initializer(*pool._initargs)
-            pool._prepared.done = True
-        outcome = (True, func(*args, **kwargs))
+        place = pool._place
+        if pool._initializer is not None and not place.prepared:
+            place.context.run(pool._initializer, *pool._initargs)
+            place.prepared = True
+        outcome = (True, place.context.run(func, *args, **kwargs))
     except BaseException as error:
         outcome = (False, error)
     pool._store(job, index, outcome)
