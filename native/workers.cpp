@@ -11,7 +11,6 @@
 #include <deque>
 #include <exception>
 #include <mutex>
-#include <utility>
 #include <vector>
 
 #include <pthread.h>
@@ -71,14 +70,41 @@ class Gate {
   bool complete_ = false;
 };
 
-// Once. oneTBB may have had workers before ours were started, of which one may come here later.
-void take_name() {
-  thread_local bool named = false;
-  if (std::exchange(named, true)) return;
-  static std::atomic<unsigned> born{0};
+constexpr char kName[] = "composable-%u";
+
+void set_name(unsigned number) noexcept {
   char name[16];
-  std::snprintf(name, sizeof name, "composable-%u", born.fetch_add(1, std::memory_order_relaxed) % 10000);
+  std::snprintf(name, sizeof name, kName, number % 10000);
   pthread_setname_np(pthread_self(), name);
+}
+
+// The kernel gives a thread the name of the one that starts it: so workers have theirs before they come here, which one
+// that finds its first task taken by another does much later.
+class NamesForWorkers {
+ public:
+  NamesForWorkers() noexcept { known_ = pthread_getname_np(pthread_self(), own_, sizeof own_) == 0; }
+  ~NamesForWorkers() {
+    if (known_) pthread_setname_np(pthread_self(), own_);
+  }
+  NamesForWorkers(const NamesForWorkers&) = delete;
+  NamesForWorkers& operator=(const NamesForWorkers&) = delete;
+
+  void next_is(int number) noexcept {
+    if (known_) set_name(static_cast<unsigned>(number));
+  }
+
+ private:
+  char own_[16];
+  bool known_;
+};
+
+// For a worker that oneTBB had before ours were started.
+void name_stranger(int slots) noexcept {
+  char name[16];
+  unsigned number;
+  if (pthread_getname_np(pthread_self(), name, sizeof name) == 0 && std::sscanf(name, kName, &number) == 1) return;
+  static std::atomic<unsigned> born{0};
+  set_name(static_cast<unsigned>(slots) + born.fetch_add(1, std::memory_order_relaxed));
 }
 
 }  // namespace
@@ -118,7 +144,9 @@ bool Workers::start() {
 bool Workers::start_each() {
   int started = 0;
   try {
+    NamesForWorkers names;
     for (; started < slots_; ++started) {
+      names.next_is(started);
       tbb::task_arena& one = pool_->starters.emplace_back(1, 0);
       const auto enqueue = [&one] { one.enqueue([] { Arena::existing()->workers_->arrive(); }); };
       if (started == 0) {
@@ -137,7 +165,6 @@ bool Workers::start_each() {
 }
 
 void Workers::arrive() {
-  take_name();
   if (!pool_->gate.pass()) arena_.spares_->adopt();
 }
 
@@ -164,7 +191,7 @@ void Workers::serve() {
   ThreadState& self = this_thread();
   if (!self.worker) {
     self.worker = true;
-    take_name();
+    name_stranger(slots_);
     if (Arena::hooks.started != nullptr) Arena::hooks.started();
   }
   {
