@@ -190,8 +190,8 @@ class Call:
 
 # What the arena runs. Whatever happens in there, the callback or the caller must hear of it: Joblib would wait forever.
 #
-# Tasks see no context variables but their own, as on the new threads of the stock backend: the caller, which runs some of
-# them, has others than the workers, and what a task sets must not be left in either.
+# Tasks see no context variables but their own, as on the new threads of the stock backend: the caller, which runs some
+# of them, has others than the workers, and what a task sets must not be left in either.
 
 
 class _Batch:

@@ -9,17 +9,19 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PYTHON = [sys.executable, "-m"]
+CLANG_FORMAT = str(Path(sysconfig.get_path("scripts")) / "clang-format")
 CPP = sorted(str(path) for path in (ROOT / "native").rglob("*") if path.suffix in (".h", ".cpp"))
 
 # Name -> the module it needs, what is run.
 CHECKS = {
     "ruff check": ("ruff", [*PYTHON, "ruff", "check", "--no-cache", str(ROOT)]),
     "ruff format": ("ruff", [*PYTHON, "ruff", "format", "--check", "--no-cache", str(ROOT)]),
-    "clang-format": ("clang_format", [*PYTHON, "clang_format", "--dry-run", "-Werror", *CPP]),
+    "clang-format": ("clang_format", [CLANG_FORMAT, "--dry-run", "-Werror", *CPP]),
     "mypy": ("mypy", [*PYTHON, "mypy", "--config-file", str(ROOT / "pyproject.toml")]),
     # Beside the package, where mypy looks for no types.
     "mypy of the start-up hook": (

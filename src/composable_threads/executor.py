@@ -287,8 +287,9 @@ class _Tasks:
         return calls.results(end)
 
     # Where the user set no limit it is that of the stock executor, or the arena's size if that is larger, so that tasks
-    # which wait for their own inner work do not make room for ever more of the outermost level. But a task that waits for something outside the arena gives its place
-    # to another, and so does one that waits for tasks of this executor, which may be queued behind it.
+    # which wait for their own inner work do not make room for ever more of the outermost level. But a task that waits
+    # for something outside the arena gives its place to another, and so does one that waits for tasks of this executor,
+    # which may be queued behind it.
 
     def lend(self, places: int) -> None:
         """Let so many tasks more begin; an executor whose limit is the user's lends none."""
@@ -404,8 +405,8 @@ class Executor(ThreadPoolExecutor):
             raise TypeError("initializer must be a callable")
         workers = check_workers(max_workers) or _native.slots()
         super().__init__(workers, thread_name_prefix or "composable")
-        # What the stock one would have for its default, of which some may be asleep: asyncio's default executor is given
-        # whatever blocks.
+        # What the stock one would have for its default, of which some may be asleep: asyncio's default executor is
+        # given whatever blocks.
         limit = max(workers, min(32, workers + 4)) if max_workers is None else workers
         self._tasks = _Tasks(limit, max_workers is not None, initializer, initargs)
 
