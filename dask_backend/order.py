@@ -37,6 +37,13 @@ def order(
     ------
     RuntimeError
         The graph has a cycle; in Dask's words.
+
+    Examples
+    --------
+    >>> from operator import add
+    >>> from composable_threads.dask_backend.order import order
+    >>> order({"a": 1, "b": (add, "a", 2), "c": (add, "a", "b")})
+    {'a': 0, 'b': 1, 'c': 2}
     """
     if return_stats:
         return stock_order(dsk, return_stats=True)

@@ -70,6 +70,19 @@ def get(
         If `dsk` is no graph, or `num_workers` no whole number.
     KeyError
         If one of `keys` is not in the graph.
+
+    Examples
+    --------
+    >>> from operator import add
+    >>> from composable_threads.dask_backend import get
+    >>> get({"a": 1, "b": (add, "a", 2), "c": (add, "a", "b")}, ["b", "c"])
+    (3, 4)
+
+    For collections it goes by its name:
+
+    >>> import dask
+    >>> dask.delayed(add)(1, 2).compute(scheduler="composable")
+    3
     """
     pool = pool or dask.config.get("pool", None)
     num_workers = num_workers or dask.config.get("num_workers", None)

@@ -54,6 +54,15 @@ class ComposableBackend(ParallelBackendBase):
         Depth of the enclosing Parallel calls; given by Joblib.
     inner_max_num_threads : int or None
         At most this many threads for BLAS, OpenMP and Numba inside a task. None: their share of the arena.
+
+    Examples
+    --------
+    Its name makes it; nothing of this package need be imported:
+
+    >>> import joblib
+    >>> with joblib.parallel_config("composable"):
+    ...     joblib.Parallel()(joblib.delayed(pow)(n, 2) for n in range(5))
+    [0, 1, 4, 9, 16]
     """
 
     supports_inner_max_num_threads = True

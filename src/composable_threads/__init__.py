@@ -54,6 +54,13 @@ def deterministic(on: bool = True) -> None:
 
     Then a parallel loop has as many divisions as threads, so an unbalanced one is not balanced.
     ``COMPOSABLE_DETERMINISTIC=1`` in the environment does the same from the start.
+
+    >>> import composable_threads
+    >>> composable_threads.deterministic(True)
+    >>> composable_threads.deterministic("yes")
+    Traceback (most recent call last):
+        ...
+    TypeError: deterministic() takes True or False, not 'yes'
     """
     if not isinstance(on, bool):
         raise TypeError(f"deterministic() takes True or False, not {on!r}")

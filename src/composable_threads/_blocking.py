@@ -38,6 +38,16 @@ class blocking:
     Its permit serves another thread meanwhile; at the end the task may have to wait for a free one. Outside tasks,
     and nested in another one, it does nothing. Do not compute in it: that would be one thread more than the arena's
     size. Raises RuntimeError if a context is entered twice or left by another thread.
+
+    >>> import time
+    >>> from composable_threads import Executor, blocking
+    >>> def fetch(page):
+    ...     with blocking():
+    ...         time.sleep(0.01)  # a server's answer
+    ...     return page * 2
+    >>> with Executor() as executor:
+    ...     list(executor.map(fetch, range(4)))
+    [0, 2, 4, 6]
     """
 
     __slots__ = ("_had", "_lender", "_thread")
@@ -73,5 +83,12 @@ def task() -> _native.TaskContext:
 
     It counts among the arena's threads, and its BLAS and OpenMP calls get the width that is their share. In a task, and
     nested in itself, it does nothing. Raises RuntimeError if a context is entered twice or left by another thread.
+
+    >>> import composable_threads
+    >>> composable_threads.reset_peak()
+    >>> with composable_threads.task():
+    ...     total = sum(range(10))
+    >>> composable_threads.info()["peak_running"]
+    1
     """
     return _native.TaskContext()

@@ -81,6 +81,16 @@ def activate(*, slots: int | None = None) -> Activation:
         If `slots` is not a whole number of at least 1, or ``COMPOSABLE_NUM_THREADS`` is not.
     RuntimeError
         If the arena has begun to run with another size.
+
+    Examples
+    --------
+    >>> import threading
+    >>> from concurrent.futures import ThreadPoolExecutor
+    >>> from composable_threads import activate
+    >>> with activate():
+    ...     with ThreadPoolExecutor() as executor:
+    ...         executor.submit(lambda: threading.current_thread().name).result().split("-")[0]
+    'composable'
     """
     if slots is not None:
         check_workers(slots, "slots")

@@ -392,6 +392,33 @@ class Executor(ThreadPoolExecutor):
     ------
     ValueError, TypeError
         For a `max_workers` that is not a whole number above 0, an `initializer` that is not callable.
+
+    Examples
+    --------
+    >>> from composable_threads import Executor
+    >>> with Executor() as executor:
+    ...     later = executor.submit(pow, 2, 10)
+    ...     squares = list(executor.map(lambda n: n * n, range(5)))
+    >>> later.result(), squares
+    (1024, [0, 1, 4, 9, 16])
+
+    A task may wait for others:
+
+    >>> def total(n):
+    ...     parts = [executor.submit(total, n - part) for part in (1, 2)] if n > 1 else []
+    ...     return sum(part.result() for part in parts) if parts else n
+    >>> with Executor() as executor:
+    ...     executor.submit(total, 8).result()
+    21
+
+    It serves an event loop:
+
+    >>> import asyncio
+    >>> async def main():
+    ...     asyncio.get_running_loop().set_default_executor(Executor())
+    ...     return await asyncio.to_thread(sum, [1, 2, 3])
+    >>> asyncio.run(main())
+    6
     """
 
     def __init__(

@@ -55,6 +55,13 @@ class ThreadPool(stock.ThreadPool):
     ------
     ValueError, TypeError
         For a `processes` that is not a whole number above 0, an `initializer` that is not callable.
+
+    Examples
+    --------
+    >>> from composable_threads import ThreadPool
+    >>> with ThreadPool(2) as pool:
+    ...     pool.map(abs, [-1, 2, -3]), pool.starmap(pow, [(2, 3), (3, 2)])
+    ([1, 2, 3], [8, 9])
     """
 
     def __init__(
