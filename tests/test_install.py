@@ -230,3 +230,10 @@ def test_stub_names_what_the_native_module_has():
     tree = ast.parse((SITE / "composable_threads" / "_native.pyi").read_text())
     stub = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
     assert stub == {name for name in vars(_native) if not name.startswith("__")}
+
+
+def test_the_installed_package_is_whole():
+    # What cibuildwheel asks of every wheel.
+    script = Path(__file__).with_name("check_wheel.py")
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
