@@ -81,6 +81,24 @@ for door, run in through.items():
     check_fresh(DOORS + code)
 
 
+def test_a_child_forked_in_a_task_runs_others_of_the_same_executor():
+    code = """
+import os
+
+def fork(_):
+    child = os.fork()
+    if child == 0:
+        os._exit(executor.submit(int, 5).result() + sum(executor.map(int, [1, 1])))
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+with c.activate():
+    executor = ThreadPoolExecutor()
+assert executor.submit(fork, 0).result() == 7
+executor.submit(abs, 1).result()
+"""
+    check_fresh(DOORS + code, env={"PYTHONWARNINGS": "ignore::DeprecationWarning"})
+
+
 def test_errstate_of_a_task_is_its_own():
     code = """
 import numpy as np
