@@ -330,8 +330,10 @@ class _Tasks:
         self.group.help(run=False)
 
     def renew_after_fork(self) -> None:
-        # Another thread of the parent may have been in submit().
+        # Another thread of the parent may have been in submit(), and this one in a task, in whose context it still is.
         self._lock = threading.RLock()
+        prepared, self._place = self._place.prepared, _Place()
+        self._place.prepared = prepared
 
 
 def _renew_after_fork() -> None:
