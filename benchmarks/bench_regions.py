@@ -1,7 +1,7 @@
 """What does one Numba region cost by itself, and who balances an unbalanced one?
 
-Peers: Numba's omp, tbb and workqueue layers, and the predecessor `python -m tbb`. bench_region_chunks.py asks how far from
-the best chunk size chosen by hand the default is.
+Peers: Numba's omp, tbb and workqueue layers, and the predecessor `python -m tbb`. bench_region_chunks.py asks how far
+from the best chunk size chosen by hand the default is.
 """
 
 from .harness import OURS, Case, Peer, Question, tbb_on_path

@@ -1,7 +1,7 @@
 """The programs of the literature on composability, scaled to two cores.
 
-Peers: stock, every library pinned to one thread by hand, and the predecessor `python -m tbb`, which reaches ``ThreadPool``
-and Numba's tbb layer, not OpenBLAS nor Dask.
+Peers: stock, every library pinned to one thread by hand, and the predecessor `python -m tbb`, which reaches
+``ThreadPool`` and Numba's tbb layer, not OpenBLAS nor Dask.
 """
 
 from .harness import OURS, Case, Peer, Question, pinned, tbb_on_path

@@ -1,7 +1,7 @@
 """What does a task cost the core, and what do widths add, with every BLAS and OpenMP library in the process?
 
-Per task, start and end together, without Python: "alone" as the only one, so that all widths change twice, "queued" from a
-queue. The bound is 200 ns with all libraries. Peers: no library, and neither load nor widths ("uncounted").
+Per task, start and end together, without Python: "alone" as the only one, so that all widths change twice, "queued"
+from a queue. The bound is 200 ns with all libraries. Peers: no library, and neither load nor widths ("uncounted").
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Runs peers alternately, each sample in a fresh process, and says how they compare.
 
-A benchmark is a `Question`: programs to run (`cases`) and ways to run them (`peers`). One *sample* is one process: it warms
-up, measures a few rounds itself and prints one JSON line with medians (see ``programs/measure.py``). Samples of all
-peers of a case are taken in turn, so that noise of the machine meets all of them; ratios are taken within a turn.
+A benchmark is a `Question`: programs to run (`cases`) and ways to run them (`peers`). One *sample* is one process: it
+warms up, measures a few rounds itself and prints one JSON line with medians (see ``programs/measure.py``). Samples of
+all peers of a case are taken in turn, so that noise of the machine meets all of them; ratios are taken within a turn.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def tbb_on_path() -> dict[str, str]:
 
 def pinned(**more: str) -> dict[str, str]:
     """Every library at one thread: the usual cure by hand."""
-    return {name: "1" for name in WIDTHS} | more
+    return dict.fromkeys(WIDTHS, "1") | more
 
 
 def take_sample(case: Case, peer: Peer, timeout: float) -> dict[str, Any] | None:
@@ -158,7 +158,7 @@ def table(question: Question, results: Sequence[Result]) -> str:
                 serial = next(other for other in of_case if other.peer == question.serial)
                 row += (_efficiency(result, serial, question.slots),)
             rows.append(row)
-            case = ""
+            case = ""  # noqa: PLW2901  # named in its first row
     widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines.insert(1, "  ".join("-" * width for width in widths))
@@ -219,7 +219,11 @@ def as_json(question: Question, results: Iterable[Result]) -> dict[str, Any]:
     return {
         "question": question.name,
         "text": question.text,
-        "machine": {"cpus": len(os.sched_getaffinity(0)), "processor": platform.machine(), "system": platform.platform()},
+        "machine": {
+            "cpus": len(os.sched_getaffinity(0)),
+            "processor": platform.machine(),
+            "system": platform.platform(),
+        },
         "python": platform.python_version(),
         "versions": {name: version(name) for name in packages},
         "results": [{"case": result.case, "peer": result.peer, "samples": result.samples} for result in results],

@@ -1,6 +1,7 @@
 """The exact path: Dask's own scheduling loop, with the arena in the place of its pool.
 
-For what only that loop does: callbacks, a cache of the caller's, exceptions run again locally, batches of a chosen size.
+For what only that loop does: callbacks, a cache of the caller's, exceptions run again locally, batches of a chosen
+size.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from .._blocking import awaiting
 SIGNAL_LOOK = 0.05
 
 
-def get_exactly(dsk: Mapping, keys: Any, *, num_workers: int, **kwargs: Any) -> Any:
+def get_exactly(dsk: Mapping[Any, Any], keys: Any, *, num_workers: int, **kwargs: Any) -> Any:
     """``dask.local.get_async`` whose tasks run in the arena."""
     group = _native.TaskGroup(num_workers)
 
-    def submit(fn: Any, /, *args: Any) -> Future:
+    def submit(fn: Any, /, *args: Any) -> Future[Any]:
         future = _Batch()
         group.submit(_Task(future, contextvars.copy_context(), fn, args))
         return future
@@ -44,17 +45,17 @@ def _thread_id() -> int | None:
     return current_thread().ident
 
 
-class _Batch(Future):
+class _Batch(Future[Any]):
     """What Dask gets for tasks it submits. It asks for one thing: that the queue it waits at be told of the end."""
 
-    def add_done_callback(self, fn: Callable[[Future], Any]) -> None:
+    def add_done_callback(self, fn: Callable[[Future[Any]], Any]) -> None:
         queue = getattr(fn, "__self__", None)
         if type(queue) is Queue and current_thread() is main_thread():
             queue.__class__ = _WatchfulQueue
         super().add_done_callback(fn)
 
 
-class _WatchfulQueue(Queue):
+class _WatchfulQueue(Queue[Any]):
     # Python misses a signal that comes just before it goes to sleep on a lock, until something else wakes it.
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         while True:
@@ -67,7 +68,7 @@ class _WatchfulQueue(Queue):
 class _Task:
     __slots__ = ("_args", "_context", "_fn", "_future")
 
-    def __init__(self, future: Future, context: contextvars.Context, fn: Any, args: tuple[Any, ...]):
+    def __init__(self, future: Future[Any], context: contextvars.Context, fn: Any, args: tuple[Any, ...]):
         self._future = future
         self._context = context
         self._fn = fn

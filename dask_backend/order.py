@@ -16,7 +16,9 @@ from dask.order import order as stock_order
 from .. import _native
 
 
-def order(dsk: Mapping, dependencies: Mapping | None = None, *, return_stats: bool = False) -> dict[Any, Any]:
+def order(
+    dsk: Mapping[Any, Any], dependencies: Mapping[Any, Any] | None = None, *, return_stats: bool = False
+) -> dict[Any, Any]:
     """The priority of every key of a Dask graph, lowest first; a drop-in for ``dask.order.order``.
 
     Where Dask's answer hangs on the hashes of the keys, this one takes keys in the order of the graph; otherwise it is
@@ -35,6 +37,13 @@ def order(dsk: Mapping, dependencies: Mapping | None = None, *, return_stats: bo
     ------
     RuntimeError
         The graph has a cycle; in Dask's words.
+
+    Examples
+    --------
+    >>> from operator import add
+    >>> from composable_threads.dask_backend.order import order
+    >>> order({"a": 1, "b": (add, "a", 2), "c": (add, "a", "b")})
+    {'a': 0, 'b': 1, 'c': 2}
     """
     if return_stats:
         return stock_order(dsk, return_stats=True)
@@ -43,7 +52,7 @@ def order(dsk: Mapping, dependencies: Mapping | None = None, *, return_stats: bo
     offsets, targets, is_task = array("i", [0]), array("i"), bytearray()
     for node in dsk.values():
         if isinstance(node, GraphNode):
-            found = node.dependencies
+            found: Any = node.dependencies
             is_task.append(not isinstance(node, DataNode))
         else:
             found = get_dependencies(dsk, task=node)

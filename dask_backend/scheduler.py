@@ -1,7 +1,7 @@
 """A Dask scheduler whose tasks run in the arena.
 
-The graph becomes integers once; the native module counts dependencies, keeps the stack of ready tasks and releases results.
-The order is Dask's, so its peak memory is. What needs Dask's own loop takes the exact path (``exact.py``).
+The graph becomes integers once; the native module counts dependencies, keeps the stack of ready tasks and releases
+results. The order is Dask's, so its peak memory is. What needs Dask's own loop takes the exact path (``exact.py``).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _SETTINGS = ("cache", "rerun_exceptions_locally", "chunksize")
 
 
 def get(
-    dsk: Mapping,
+    dsk: Any,
     keys: Any,
     cache: Any = None,
     num_workers: int | None = None,
@@ -70,12 +70,25 @@ def get(
         If `dsk` is no graph, or `num_workers` no whole number.
     KeyError
         If one of `keys` is not in the graph.
+
+    Examples
+    --------
+    >>> from operator import add
+    >>> from composable_threads.dask_backend import get
+    >>> get({"a": 1, "b": (add, "a", 2), "c": (add, "a", "b")}, ["b", "c"])
+    (3, 4)
+
+    For collections it goes by its name:
+
+    >>> import dask
+    >>> dask.delayed(add)(1, 2).compute(scheduler="composable")
+    3
     """
     pool = pool or dask.config.get("pool", None)
     num_workers = num_workers or dask.config.get("num_workers", None)
     if pool is not None:
         return threaded_get(dsk, keys, cache=cache, num_workers=num_workers, pool=pool, **kwargs)
-    num_workers = min(check_workers(num_workers, "num_workers"), MOST_AT_ONCE) if num_workers else _native.slots()
+    num_workers = min(check_workers(num_workers, "num_workers") or 1, MOST_AT_ONCE) if num_workers else _native.slots()
     options = {"cache": cache, **kwargs}
     if _needs_exact_path(options):
         return get_exactly(dsk, keys, num_workers=num_workers, **options)

@@ -29,9 +29,7 @@ def candidates():
     """Models by name; each is deterministic."""
     models = {f"boosting, {leaves} leaves": boosting(leaves) for leaves in (7, 15)}
     for count in (20, 40):
-        models[f"neighbours in {count} dimensions"] = make_pipeline(
-            PCA(count, random_state=0), KNeighborsClassifier(5)
-        )
+        models[f"neighbours in {count} dimensions"] = make_pipeline(PCA(count, random_state=0), KNeighborsClassifier(5))
     models["forest"] = RandomForestClassifier(100, random_state=0, n_jobs=-1)
     return models
 
@@ -56,7 +54,9 @@ def evaluate(x, y, names=None):
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--backend", default="threading", help="Joblib backend, for instance composable (default: threading)")
+    parser.add_argument(
+        "--backend", default="threading", help="Joblib backend, for instance composable (default: threading)"
+    )
     backend = parser.parse_args().backend
 
     x, y = load_digits(return_X_y=True)

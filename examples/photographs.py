@@ -4,8 +4,8 @@
     python -m composable_threads examples/photographs.py        # the same program on one pool
     python -m composable_threads compare examples/photographs.py
 
-The photographs are the two that scikit-learn ships. Every noisy copy of each goes through a bilateral filter (Numba) and
-a low-rank approximation (NumPy's SVD); a task then scores it. The answer is checked against a serial run.
+The photographs are the two that scikit-learn ships. Every noisy copy of each goes through a bilateral filter (Numba)
+and a low-rank approximation (NumPy's SVD); a task then scores it. The answer is checked against a serial run.
 """
 
 from __future__ import annotations

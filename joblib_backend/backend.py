@@ -54,6 +54,15 @@ class ComposableBackend(ParallelBackendBase):
         Depth of the enclosing Parallel calls; given by Joblib.
     inner_max_num_threads : int or None
         At most this many threads for BLAS, OpenMP and Numba inside a task. None: their share of the arena.
+
+    Examples
+    --------
+    Its name makes it; nothing of this package need be imported:
+
+    >>> import joblib
+    >>> with joblib.parallel_config("composable"):
+    ...     joblib.Parallel()(joblib.delayed(pow)(n, 2) for n in range(5))
+    [0, 1, 4, 9, 16]
     """
 
     supports_inner_max_num_threads = True
@@ -118,7 +127,7 @@ class ComposableBackend(ParallelBackendBase):
     def submit(self, func: Callable[[], Any], callback: Callable[[Any], None] | None = None) -> None:
         if self._call is None:
             self.start_call()
-        self._call.submit(func, callback)
+        self._call.submit(func, callback)  # type: ignore[union-attr]
 
     def apply_async(self, func: Callable[[], Any], callback: Callable[[Any], None] | None = None) -> None:
         """What ``submit`` was called before Joblib 1.5."""
@@ -149,8 +158,8 @@ class ComposableBackend(ParallelBackendBase):
             yield
 
     def _raise_unheard(self) -> None:
-        # With pre_dispatch="all" Joblib looks for errors only while it waits for tasks, and there are none if the iterator
-        # failed among the first.
+        # With pre_dispatch="all" Joblib looks for errors only while it waits for tasks, and there are none if the
+        # iterator failed among the first.
         parallel = self.parallel
         if parallel._aborting and not parallel._wait_retrieval():
             parallel._raise_error_fast()
@@ -181,13 +190,13 @@ class ComposableBackend(ParallelBackendBase):
 
 
 class ActivatedBackend(ComposableBackend):
-    """What ``composable_threads.activate()`` puts in the place of the default: a call without n_jobs stays sequential."""
+    """What ``composable_threads.activate()`` makes the default: a call without n_jobs stays sequential."""
 
     default_n_jobs = 1
     nested_n_jobs = None
 
 
-class _AwaitedJobs(deque):
+class _AwaitedJobs(deque[Any]):
     """Stands in for ``Parallel._jobs`` while results are retrieved: asking for its length first waits for one.
 
     Joblib's retrieval loop asks for the length, then sleeps 10 ms if nothing is ready; with this it is.

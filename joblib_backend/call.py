@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextvars import Context
 from queue import SimpleQueue
 from threading import Lock
 from time import perf_counter
@@ -19,10 +20,12 @@ from .inner_threads import inner_limit
 
 try:
     from joblib._utils import _ExceptionWithTraceback
-except ImportError:  # no semaphores (no /dev/shm): Joblib does without processes, and without what it needs for them only
+except (
+    ImportError
+):  # no semaphores (no /dev/shm): Joblib does without processes, and without what it needs for them only
     _ExceptionWithTraceback = None
 
-# A batch is about so many seconds of making, running and collecting its tasks, if Joblib is asked to choose its size ...
+# A batch is about so many seconds of making, running and collecting its tasks, if Joblib may choose its size ...
 BATCH_SECONDS = 0.001
 # ... and at most so many times as large as the one before.
 GROWTH = 8
@@ -44,8 +47,8 @@ by_default = joblib_parallel.default_parallel_config
 class Call:
     """One call of a Parallel object.
 
-    Joblib's callbacks, which also take the next tasks from the user's iterator, run in the threads that run tasks, one at a
-    time. Not because of Joblib's lock: two threads that want it would hand it back and forth, see Relay.
+    Joblib's callbacks, which also take the next tasks from the user's iterator, run in the threads that run tasks, one
+    at a time. Not because of Joblib's lock: two threads that want it would hand it back and forth, see Relay.
     """
 
     def __init__(self, parallel: Any, n_jobs: int, inner: int | None):
@@ -62,9 +65,9 @@ class Call:
         self._error: BaseException | None = None
         self._born = _forks
         self._relay = Relay(self._hear)
-        self._configs: dict[int, tuple[dict, Any, dict]] = {}
-        # Batches that Joblib left there when it aborted an earlier call would run in this one. And Joblib needs no more of
-        # a queue than this one can do, which is in C.
+        self._configs: dict[int, tuple[dict[str, Any], Any, dict[str, Any]]] = {}
+        # Batches that Joblib left there when it aborted an earlier call would run in this one. And Joblib needs no more
+        # of a queue than this one can do, which is in C.
         self._ready = parallel._ready_batches = SimpleQueue()
         # Only where nobody can tell that results come together: a generator's consumer, or a time-out, could.
         self._chooses = parallel.batch_size == "auto" and not parallel.return_generator and parallel.timeout is None
@@ -76,9 +79,9 @@ class Call:
     def batch_size(self) -> int:
         """How many tasks Joblib should put in a batch.
 
-        Joblib draws that many times n_jobs from the iterator when all it drew before is dispatched. How long that took says
-        what a task costs, including the iterator: one that is slow, as if it made large arguments, is not asked for more
-        than is needed soon.
+        Joblib draws that many times n_jobs from the iterator when all it drew before is dispatched. How long that took
+        says what a task costs, including the iterator: one that is slow, as if it made large arguments, is not asked
+        for more than is needed soon.
         """
         parallel = self._parallel
         if self.over or parallel is None:
@@ -94,7 +97,7 @@ class Call:
             self._drawn_at = now
         return self._size
 
-    def submit(self, func: Callable[[], Any], callback: Callable[[Any], None] | None) -> None:
+    def submit(self, func: Any, callback: Callable[[Any], None] | None) -> None:
         # A callback may be about to submit when the call is aborted: either close() finds the batch or this sees it.
         if self.over:
             return
@@ -120,26 +123,28 @@ class Call:
                 self._latest = number
         return True
 
-    def run(self, func: Callable[[], Any]) -> Any:
+    def run(self, func: Any) -> Any:
         """What ``func()`` gives, which is Joblib's batch."""
         if type(func) is not BatchedCalls:
-            return func()
+            return Context().run(func)
         outside = getattr(of_thread, "config", by_default)
         of_thread.config = self.config_inside(func, outside)
+        context = Context()
         try:
-            return [task(*args, **kwargs) for task, args, kwargs in func.items]
+            return [context.run(task, *args, **kwargs) for task, args, kwargs in func.items]
         finally:
             of_thread.config = outside
 
-    def config_inside(self, batch: BatchedCalls, outside: dict) -> dict:
+    def config_inside(self, batch: BatchedCalls, outside: dict[str, Any]) -> dict[str, Any]:
         """Joblib's configuration in a task, on a thread that has `outside`; Joblib makes it anew for every batch."""
         known = self._configs.get(id(outside))
         if known is not None and known[0] is outside and known[1] is batch._backend:
             return known[2]
         with parallel_config(backend=batch._backend, n_jobs=batch._n_jobs) as inside:
             pass
-        self._configs[id(outside)] = outside, batch._backend, inside
-        return inside
+        made: dict[str, Any] = inside
+        self._configs[id(outside)] = outside, batch._backend, made
+        return made
 
     def tell(self, callback: Callable[[Any], None] | None, out: Any) -> None:
         """Tell Joblib of a batch's end, sooner or later."""
@@ -184,6 +189,9 @@ class Call:
 
 
 # What the arena runs. Whatever happens in there, the callback or the caller must hear of it: Joblib would wait forever.
+#
+# Tasks see no context variables but their own, as on the new threads of the stock backend: the caller, which runs some
+# of them, has others than the workers, and what a task sets must not be left in either.
 
 
 class _Batch:
@@ -212,7 +220,7 @@ class _Batch:
             call.fail(error)
 
 
-_NONE_LEFT = None, None
+_NONE_LEFT: tuple[int, Any] = -1, None
 
 
 class _SharedBatch:
@@ -231,7 +239,8 @@ class _SharedBatch:
         self._func = func
         self._callback = callback
         self._first = first
-        self._inside: tuple[Any, Any] = None, None  # configurations of the thread that ran the last one: outside, inside
+        # Configurations of the thread that ran the last one: outside, inside.
+        self._inside: tuple[Any, Any] = None, None
         # Iterators in C give each value once, whoever asks.
         self._numbered = enumerate(func.items)
         self._left = iter(range(count - 1, -1, -1))
@@ -252,13 +261,14 @@ class _SharedBatch:
                     self._inside = outside, inside
                 of_thread.config = inside
                 try:
-                    self._results[number] = task(*args, **kwargs)
+                    self._results[number] = Context().run(task, *args, **kwargs)
                 finally:
                     of_thread.config = outside
             except BaseException as error:
                 out: Any = _captured(error)
             else:
-                # Once this item is counted another thread may have ended the batch; Joblib would not hear of Ctrl-C then.
+                # Once this item is counted another thread may have ended the batch; Joblib would not hear of Ctrl-C
+                # then.
                 if next(self._left) > 0:
                     return None
                 out = self._results
@@ -284,7 +294,7 @@ def retrieved(out: Any) -> Any:
     return out
 
 
-def _run_limited(inner: int, task: Callable, args: tuple, kwargs: dict) -> Any:
+def _run_limited(inner: int, task: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     with inner_limit(inner):
         return task(*args, **kwargs)
 

@@ -1,16 +1,22 @@
 """The one patch of Joblib: the name ``composable`` in its registry of backends.
 
-Joblib has no entry points, and its table of external backends is not asked by ``Parallel(backend=...)``. Read and tested
-with Joblib 1.4 to 1.6.
+Joblib has no entry points, and its table of external backends is not asked by ``Parallel(backend=...)``. Read and
+tested with Joblib 1.4 to 1.6.
 
 Loaded by file, without the package around it, so nothing of ours may be imported at the top.
 """
 
+from __future__ import annotations
 
-def install(parallel):
+TYPE_CHECKING = False  # importing typing would be a cost of every start
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def install(parallel: Any) -> None:
     """Register with the imported module ``joblib.parallel``. Idempotent."""
 
-    def composable(**options):
+    def composable(**options: Any) -> Any:
         from composable_threads.joblib_backend import ComposableBackend
 
         return ComposableBackend(**options)
@@ -18,7 +24,7 @@ def install(parallel):
     parallel.BACKENDS.setdefault("composable", composable)
 
 
-def activate(parallel):
+def activate(parallel: Any) -> None:
     """Take over Joblib's default backend and its "threading"; a backend of processes that is named stays."""
     from _composable_threads_boot import stands_aside
 
@@ -26,7 +32,7 @@ def activate(parallel):
     if stands_aside("joblib"):
         return
 
-    def threading(**options):
+    def threading(**options: Any) -> Any:
         from composable_threads.joblib_backend import ActivatedBackend
 
         return ActivatedBackend(**options)
@@ -36,14 +42,17 @@ def activate(parallel):
     parallel.DEFAULT_BACKEND = "threading"
 
 
-def _keep_processes(parallel):
-    # Before 1.5 Joblib knows no `prefer="processes"` where the default backend runs threads, which it does not without us.
+def _keep_processes(parallel: Any) -> None:
+    # Before 1.5 Joblib knows no `prefer="processes"` where the default backend runs threads, which it does not without
+    # us.
     if hasattr(parallel, "DEFAULT_PROCESS_BACKEND"):
         return
     stock = parallel._composable_threads_stock_choice = parallel._get_active_backend
     default, processes = parallel.default_parallel_config, parallel._composable_threads_stock[0]
 
-    def _get_active_backend(prefer=default["prefer"], require=default["require"], verbose=default["verbose"]):
+    def _get_active_backend(
+        prefer: Any = default["prefer"], require: Any = default["require"], verbose: Any = default["verbose"]
+    ) -> Any:
         backend, config = stock(prefer, require, verbose)
         named = parallel._get_config_param(default["backend"], config, "backend")
         wish = parallel._get_config_param(prefer, config, "prefer")
@@ -54,7 +63,7 @@ def _keep_processes(parallel):
     parallel._get_active_backend = _get_active_backend
 
 
-def deactivate(parallel):
+def deactivate(parallel: Any) -> None:
     """Give both back."""
     if hasattr(parallel, "_composable_threads_stock_choice"):
         parallel._get_active_backend = parallel._composable_threads_stock_choice

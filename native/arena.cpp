@@ -22,8 +22,8 @@ namespace {
 constexpr auto kReclaimLook = std::chrono::milliseconds(10);
 constexpr int kReclaimLooks = 10;
 
-// How long a worker without work watches the board before it leaves: the time between two regions of a loop. Between looks it
-// gives its core to whoever else wants it (benchmarks/bench_region_sweep.py).
+// How long a worker without work watches the board before it leaves: the time between two regions of a loop. Between
+// looks it gives its core to whoever else wants it (benchmarks/bench_region_sweep.py).
 constexpr double kLingerUs = 30;
 constexpr double kYieldUs = 1;
 
@@ -406,8 +406,6 @@ Counts Arena::counts() {
           .forked = generation() > 0};
 }
 
-void Arena::reset_peak() noexcept {
-  peak_.store(running_.load(std::memory_order_relaxed), std::memory_order_relaxed);
-}
+void Arena::reset_peak() noexcept { peak_.store(running_.load(std::memory_order_relaxed), std::memory_order_relaxed); }
 
 }  // namespace composable

@@ -137,9 +137,7 @@ class Arena {
     return reclaim_.load(std::memory_order_relaxed) > 0 || running_.load(std::memory_order_relaxed) > slots_;
   }
   /// A region's runner must look at the board before its next block: tasks come before regions.
-  bool recalls_runners() const noexcept {
-    return overdrawn() || open_tasks_.load(std::memory_order_relaxed) > 0;
-  }
+  bool recalls_runners() const noexcept { return overdrawn() || open_tasks_.load(std::memory_order_relaxed) > 0; }
   void runner_joined(Lock&) noexcept { ++runners_; }
   void runner_left(Lock&) noexcept;
 
@@ -171,8 +169,8 @@ class Arena {
   /// Body of a summoned thread: takes work off the board until there is none for it.
   void serve(ThreadState& self);
   bool has_free_permit() const noexcept { return running_.load(std::memory_order_relaxed) < slots_; }
-  /// There is a thread but the caller's to do what it will not do itself, or one can be had now. Throws std::system_error
-  /// if the system gives none.
+  /// There is a thread but the caller's to do what it will not do itself, or one can be had now. Throws
+  /// std::system_error if the system gives none.
   void need_thread(const ThreadState& self);
   /// Whether an offer is seen at once, without a wake-up.
   bool has_lingering() const noexcept { return lingering_.load(std::memory_order_relaxed) > 0; }

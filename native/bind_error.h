@@ -1,5 +1,5 @@
-// A Python error as an object, taken off the calling thread and given back: CPython changed the functions in 3.12. With the
-// GIL.
+// A Python error as an object, taken off the calling thread and given back: CPython changed the functions in 3.12. With
+// the GIL.
 #pragma once
 
 #include <Python.h>

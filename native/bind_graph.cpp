@@ -46,7 +46,7 @@ class Computation {
   std::atomic<int> references_{1};
   const NodeTypes types_;
   std::vector<py::object> keys_;
-  std::vector<NodePlan> plans_;      // of data and missing nodes: unused
+  std::vector<NodePlan> plans_;              // of data and missing nodes: unused
   std::vector<Guarded<py::object>> values_;  // null before it is known and after it was released
   std::vector<Graph::Node> wanted_;
   std::unique_ptr<Graph> graph_;
@@ -58,7 +58,9 @@ class Computation {
 // What is queued: a turn for every ready node. Whose turn it is is decided when it runs, as late as possible.
 class Turn final : public PythonTask {
  public:
-  explicit Turn(Computation& computation) : PythonTask(&computation), computation_(computation) { computation_.retain(); }
+  explicit Turn(Computation& computation) : PythonTask(&computation), computation_(computation) {
+    computation_.retain();
+  }
 
   void run() override {
     computation_.run_next();
@@ -253,10 +255,11 @@ py::dict Computation::compute() {
     const bool in_task = this_thread().task_depth > 0;
     queue(ready, in_task);
     try {
-      // A thread of the program sleeps, as under Dask's threads: Ctrl-C and errors reach it at once. One that is in a task
-      // runs nodes of this graph meanwhile.
-      help_group(*group_, [this] { return error_.load(std::memory_order_acquire) != nullptr; },
-                 in_task ? TaskGroup::Watch::work : TaskGroup::Watch::nudges, std::nullopt);
+      // A thread of the program sleeps, as under Dask's threads: Ctrl-C and errors reach it at once. One that is in a
+      // task runs nodes of this graph meanwhile.
+      help_group(
+          *group_, [this] { return error_.load(std::memory_order_acquire) != nullptr; },
+          in_task ? TaskGroup::Watch::work : TaskGroup::Watch::nudges, std::nullopt);
     } catch (...) {
       give_up();
       throw;
@@ -295,12 +298,12 @@ class Owner {
 
 void register_graph(py::module_& module) {
   py::class_<NodeTypes>(module, "NodeTypes")
-      .def(py::init([](py::object graph_node, py::object data_node, py::object task, py::object task_ref, py::object alias,
-                       py::object execute_subgraph) {
+      .def(py::init([](py::object graph_node, py::object data_node, py::object task, py::object task_ref,
+                       py::object alias, py::object execute_subgraph) {
              return NodeTypes{graph_node, data_node, task, task_ref, alias, execute_subgraph};
            }),
-           py::kw_only(), py::arg("graph_node"), py::arg("data_node"), py::arg("task"), py::arg("task_ref"), py::arg("alias"),
-           py::arg("execute_subgraph"));
+           py::kw_only(), py::arg("graph_node"), py::arg("data_node"), py::arg("task"), py::arg("task_ref"),
+           py::arg("alias"), py::arg("execute_subgraph"));
   module.def("is_converted", &is_converted, py::arg("types"), py::arg("graph"));
   py::class_<Owner>(module, "Computation")
       .def(py::init<const NodeTypes&, const py::dict&, const py::iterable&, int>(), py::arg("types"), py::arg("graph"),

@@ -28,7 +28,9 @@ const Names& names() {
 
 py::object steal(PyObject* object) { return py::reinterpret_steal<py::object>(object); }
 
-bool is(py::handle object, const py::object& type) { return Py_TYPE(object.ptr()) == reinterpret_cast<PyTypeObject*>(type.ptr()); }
+bool is(py::handle object, const py::object& type) {
+  return Py_TYPE(object.ptr()) == reinterpret_cast<PyTypeObject*>(type.ptr());
+}
 
 bool is_kind_of(py::handle object, const py::object& type) {
   return PyType_IsSubtype(Py_TYPE(object.ptr()), reinterpret_cast<PyTypeObject*>(type.ptr())) != 0;

@@ -1,5 +1,5 @@
-// Runs one node of a Dask graph: what calling it does (dask/_task_spec.py), without a Python frame of Dask's in between, and
-// for fused nodes without ordering their inner graph each time they run. With the GIL.
+// Runs one node of a Dask graph: what calling it does (dask/_task_spec.py), without a Python frame of Dask's in
+// between, and for fused nodes without ordering their inner graph each time they run. With the GIL.
 #pragma once
 
 #include <pybind11/pybind11.h>

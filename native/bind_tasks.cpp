@@ -9,6 +9,7 @@
 
 #include "bind_tasks.h"
 #include "gil.h"
+#include "python_thread.h"
 
 namespace py = pybind11;
 
@@ -22,7 +23,8 @@ constexpr auto kLongSleep = std::chrono::seconds(10);
 // A callable that gives False has nothing left to do: the runs that it is still queued for are taken back.
 class PyTask final : public PythonTask {
  public:
-  PyTask(py::object callable, TaskGroup& group) : PythonTask(callable.ptr()), callable_(std::move(callable)), group_(group) {}
+  PyTask(py::object callable, TaskGroup& group)
+      : PythonTask(callable.ptr()), callable_(std::move(callable)), group_(group) {}
 
   void run() override {
     if (!call()) PyErr_WriteUnraisable(callable_.ptr());
@@ -74,6 +76,7 @@ void execute(TaskGroup& group, Task* first, ThreadState& self) {
     return;
   }
   with_gil([&] {
+    enter_threading();
     for (Task* task = first; task != nullptr; task = group.next(self)) {
       TaskScope scope(group.arena(), self);
       NestingScope nesting(self, group.nesting());
@@ -97,15 +100,16 @@ int deepen() {
   return inside;
 }
 
-bool help_group(TaskGroup& group, const std::function<bool()>& stop, TaskGroup::Watch watch, std::optional<double> timeout) {
+bool help_group(TaskGroup& group, const std::function<bool()>& stop, TaskGroup::Watch watch,
+                std::optional<double> timeout) {
   const bool run = watch == TaskGroup::Watch::work;
   ThreadState& self = this_thread();
   Arena& arena = Arena::instance();
   HelpScope scope(arena, self);
   const bool main_thread = gettid() == getpid();
-  const auto limit = timeout ? Clock::now() + std::chrono::duration_cast<Clock::duration>(
-                                                  std::chrono::duration<double>(*timeout))
-                             : Clock::time_point::max();
+  const auto limit =
+      timeout ? Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(*timeout))
+              : Clock::time_point::max();
   bool idle = false;
   std::exception_ptr error;
   try {
@@ -121,7 +125,8 @@ bool help_group(TaskGroup& group, const std::function<bool()>& stop, TaskGroup::
           {
             TaskScope scope(arena, self);
             NestingScope nesting(self, group.nesting());
-            if (!static_cast<PythonTask*>(task)->run_raising()) error = std::make_exception_ptr(py::error_already_set());
+            if (!static_cast<PythonTask*>(task)->run_raising())
+              error = std::make_exception_ptr(py::error_already_set());
           }
           group.ended(self);
           if (error) break;
@@ -158,7 +163,8 @@ namespace {
 bool help(TaskGroup& group, const py::object& check, bool run, std::optional<double> timeout) {
   using Watch = TaskGroup::Watch;
   if (check.is_none()) return help_group(group, nullptr, run ? Watch::work : Watch::nudges, timeout);
-  return help_group(group, [&] { return in_python([&] { return check().cast<bool>(); }); }, run ? Watch::work : Watch::ends, timeout);
+  return help_group(
+      group, [&] { return in_python([&] { return check().cast<bool>(); }); }, run ? Watch::work : Watch::ends, timeout);
 }
 
 void drop_queued(TaskGroup& group, const py::object& each) {
@@ -194,7 +200,8 @@ class TaskContext {
 
   void exit() {
     if (!task_) return;
-    if (task_->abandoned() || thread_ != &this_thread()) throw std::runtime_error("a task() context must be left by the thread that entered it");
+    if (task_->abandoned() || thread_ != &this_thread())
+      throw std::runtime_error("a task() context must be left by the thread that entered it");
     GilAway away;
     task_.reset();
   }

@@ -88,7 +88,7 @@ std::string unescape(std::string_view text) {
 enum class Version { v1, v2 };
 
 struct Mount {
-  std::string root;   // the group which the mount point shows, in the terms of /proc/self/cgroup
+  std::string root;  // the group which the mount point shows, in the terms of /proc/self/cgroup
   std::string point;
 };
 
@@ -100,8 +100,8 @@ std::optional<std::string> own_group(std::string_view cgroup_text, Version versi
     const auto second = line.find(':', first + 1);
     if (second == line.npos) continue;
     const auto controllers = line.substr(first + 1, second - first - 1);
-    const bool wanted = version == Version::v2 ? line.substr(0, first) == "0" && controllers.empty()
-                                               : lists(controllers, "cpu");
+    const bool wanted =
+        version == Version::v2 ? line.substr(0, first) == "0" && controllers.empty() : lists(controllers, "cpu");
     if (wanted) return std::string(line.substr(second + 1));
   }
   return std::nullopt;

@@ -1,5 +1,7 @@
 #include "gil.h"
 
+#include "python_thread.h"
+
 namespace composable {
 
 bool closing() noexcept {
@@ -23,6 +25,7 @@ void detach_thread() {
   if (closing() || state == nullptr) return;
   in_python([&] {
     PyEval_RestoreThread(state);
+    leave_threading();
     PyGILState_Release(PyGILState_UNLOCKED);
   });
 }

@@ -17,10 +17,11 @@ bool closing() noexcept;
 
 /// Runs `code`, which has the GIL and may lose it on its way, and returns what it returns.
 ///
-/// CPython before 3.14 ends a thread that asks for the GIL after finalisation began by pthread_exit, which unwinds through
-/// our frames: it would release Python's objects there without the GIL, and take the process down in frames of oneTBB or in a
-/// destructor. Such a thread stays asleep instead, as it does in newer versions. So between a call into the interpreter
-/// that may run code of the program's and any frame of ours that holds objects there must be one of these.
+/// CPython before 3.14 ends a thread that asks for the GIL after finalisation began by pthread_exit, which unwinds
+/// through our frames: it would release Python's objects there without the GIL, and take the process down in frames of
+/// oneTBB or in a destructor. Such a thread stays asleep instead, as it does in newer versions. So between a call into
+/// the interpreter that may run code of the program's and any frame of ours that holds objects there must be one of
+/// these.
 template <typename Code>
 auto in_python(Code&& code) -> decltype(code()) {
   try {

@@ -6,8 +6,8 @@
 namespace composable {
 namespace {
 
-// Nodes from the highest priority number to the lowest. The numbers are mostly places in an order, each given once: then
-// nothing has to be sorted.
+// Nodes from the highest priority number to the lowest. The numbers are mostly places in an order, each given once:
+// then nothing has to be sorted.
 std::vector<Graph::Node> falling_order(const std::vector<std::int64_t>& priorities) {
   const std::size_t count = priorities.size();
   std::vector<Graph::Node> falling(count, -1);

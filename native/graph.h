@@ -1,8 +1,8 @@
 // When the nodes of a graph run and when their values are released: dependency counters and a stack, nothing else.
 //
-// The policy is Dask's (dask/local.py), so that peak memory is Dask's: ready nodes are a stack; the nodes that a finished
-// one makes ready are pushed so that the one of the lowest priority number is taken first; a value is released when the
-// last node that uses it has finished. Nobody runs ahead: a node is taken when a thread is there to run it.
+// The policy is Dask's (dask/local.py), so that peak memory is Dask's: ready nodes are a stack; the nodes that a
+// finished one makes ready are pushed so that the one of the lowest priority number is taken first; a value is released
+// when the last node that uses it has finished. Nobody runs ahead: a node is taken when a thread is there to run it.
 //
 // State, under one mutex that is held for counting only:
 //   remaining_  per node, dependencies that have not finished

@@ -163,8 +163,8 @@ bool Libraries::look() {
   return found;
 }
 
-// The loader does not make its lock anew in the child of a fork: a thread that was looking just then would leave it locked
-// there for good. A thread that loads a library may fork in the middle of it, hence the limit.
+// The loader does not make its lock anew in the child of a fork: a thread that was looking just then would leave it
+// locked there for good. A thread that loads a library may fork in the middle of it, hence the limit.
 void Libraries::before_fork() {
   constexpr auto kPatience = std::chrono::milliseconds(100);
   held_for_fork_ = mutex_.try_lock_for(kPatience);

@@ -1,7 +1,7 @@
 // The thread pools that cannot run on the arena, found in the process: one row per kind of library.
 //
-// A row says how such a library is recognised (by the symbols it exports, in files whose name fits) and how its width is
-// set. A new library is a new row. What exports nothing that a row knows is reported as unknown, never guessed.
+// A row says how such a library is recognised (by the symbols it exports, in files whose name fits) and how its width
+// is set. A new library is a new row. What exports nothing that a row knows is reported as unknown, never guessed.
 #pragma once
 
 #include <atomic>
@@ -44,8 +44,12 @@ class Libraries {
   bool refresh();
   /// The same, but leaves it to a thread that looks just now.
   bool refresh_unless_busy();
-  const std::vector<const Library*>& process_wide() const noexcept { return *process_wide_.load(std::memory_order_acquire); }
-  const std::vector<const Library*>& per_thread() const noexcept { return *per_thread_.load(std::memory_order_acquire); }
+  const std::vector<const Library*>& process_wide() const noexcept {
+    return *process_wide_.load(std::memory_order_acquire);
+  }
+  const std::vector<const Library*>& per_thread() const noexcept {
+    return *per_thread_.load(std::memory_order_acquire);
+  }
   std::vector<OtherLibrary> others();
   /// The kinds that can be governed.
   static std::vector<std::string> kinds();

@@ -14,8 +14,8 @@ class Lifecycle {
   /// Registers the fork handlers. Called once, when the core is loaded.
   static int watch() noexcept;
 
-  /// Arena::serve() of a thread of the arena's own. Ends the child of a fork whose task has returned to it: the child has
-  /// nowhere to go on, for whoever waits for the task is in the parent. Left to sleep, it would never end.
+  /// Arena::serve() of a thread of the arena's own. Ends the child of a fork whose task has returned to it: the child
+  /// has nowhere to go on, for whoever waits for the task is in the parent. Left to sleep, it would never end.
   static void serve(Arena& arena);
 
  private:

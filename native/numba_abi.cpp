@@ -82,7 +82,8 @@ void run_kernel(Call& call, std::size_t begin, std::size_t end, std::intptr_t id
   try {
     call.kernel(args, dims, call.steps, call.data);
   } catch (abi::__forced_unwind&) {
-    // A body that enters the interpreter while that ends is ended by pthread_exit; no frame from here on can be unwound.
+    // A body that enters the interpreter while that ends is ended by pthread_exit; no frame from here on can be
+    // unwound.
     for (;;) pause();
   }
 }
@@ -122,7 +123,8 @@ bool carries_dependence(const Call& call) noexcept {
 // For a loop that takes one thread `known_us`.
 std::uint64_t divisions_for(double known_us, std::uint64_t sharers) noexcept {
   const std::uint64_t many = sharers * kOverDivide;
-  const auto each = static_cast<std::uint64_t>(known_us / kDivisionUs) / sharers;  // as many for each: balanced loops stay so
+  // As many for each: balanced loops stay so.
+  const auto each = static_cast<std::uint64_t>(known_us / kDivisionUs) / sharers;
   if (each < kOverDivide) return sharers * std::max<std::uint64_t>(each, 1);
   return std::clamp(static_cast<std::uint64_t>(known_us / kLongDivisionUs), many, sharers * kOverDivideMost);
 }

@@ -51,8 +51,8 @@ struct Graph {
   /// Sets `priorities` of removed leaves, and to -1 those of all others. Throws CycleError and std::invalid_argument.
   Graph(const OrderGraph& source, std::vector<std::int64_t>& priorities);
 
-  Node size = 0;   // external keys included
-  Node inner = 0;  // those of the source; external keys come after
+  Node size = 0;                   // external keys included
+  Node inner = 0;                  // those of the source; external keys come after
   Links dependencies, dependents;  // ascending
   Links data;                      // what was taken out and goes with a node; rows only if `has_data`
   bool has_data = false;

@@ -30,7 +30,7 @@ class LeafDegrees {
 
  private:
   struct Place {
-    std::int32_t lowest = kOut;    // degree below here, without what is added further up
+    std::int32_t lowest = kOut;  // degree below here, without what is added further up
     std::int32_t added = 0;
     std::int32_t rank = kNone;     // the best of the lowest
     std::int32_t touched = kNone;  // the best of the lowest that are touched
@@ -46,8 +46,8 @@ class LeafDegrees {
   void take_out_done() noexcept;
 
   const ConnectedSets& connected_;
-  std::size_t width_ = 1;       // of the lowest row, a power of two
-  std::vector<Place> places_;   // 1 is the top, below i are 2i and 2i + 1
+  std::size_t width_ = 1;      // of the lowest row, a power of two
+  std::vector<Place> places_;  // 1 is the top, below i are 2i and 2i + 1
   std::vector<std::int32_t> ranks_;
 };
 

@@ -9,19 +9,19 @@
 namespace composable {
 namespace {
 
-// benchmarks/bench_regions.py and bench_region_sweep.py are the source of these. The second of a pair is for when a worker is
-// there already, lingering, so that an offer costs no wake-up.
+// benchmarks/bench_regions.py and bench_region_sweep.py are the source of these. The second of a pair is for when a
+// worker is there already, lingering, so that an offer costs no wake-up.
 struct Cost {
-  double measure_us;         // alone for this long, whatever the region is
-  double worth_us;           // what must be left for an offer
+  double measure_us;  // alone for this long, whatever the region is
+  double worth_us;    // what must be left for an offer
   double smallest_block_us;
-  double large_us;           // expected to take longer than this: offered before the first block
+  double large_us;  // expected to take longer than this: offered before the first block
 };
 constexpr Cost kWakeUp{3, 8, 2, 50};
 constexpr Cost kLingering{0.7, 1.5, 0.5, 3};
-constexpr double kLongBlockUs = 200;  // a region of longer blocks is on the board even while no permit is free
+constexpr double kLongBlockUs = 200;     // a region of longer blocks is on the board even while no permit is free
 constexpr double kLargestBlockUs = 500;  // bounds the wait of a program thread that needs a runner's permit
-constexpr double kSpinUs = 20;        // the caller's wait for the last blocks before it sleeps
+constexpr double kSpinUs = 20;           // the caller's wait for the last blocks before it sleeps
 // Between two looks for an interrupt. One may take as long as others keep the GIL, so there are this many times that, too.
 constexpr double kLookUs = 50e3;
 constexpr double kLookAtLeastEveryUs = 150e3;
@@ -48,8 +48,12 @@ Region::Region(Arena& arena, ThreadState& caller, bool outermost, const Shape& s
     : arena_(arena),
       caller_(caller),
       outermost_(outermost),
-      shape_{shape.items, std::min(shape.width, kMostRunners), std::max<std::size_t>(shape.first, 1), shape.fixed,
-             shape.body_id, shape.units},
+      shape_{shape.items,
+             std::min(shape.width, kMostRunners),
+             std::max<std::size_t>(shape.first, 1),
+             shape.fixed,
+             shape.body_id,
+             shape.units},
       body_(body),
       context_(context) {}
 
@@ -108,7 +112,8 @@ void Region::look_for_interrupt(std::uint64_t now) {
   if (interrupted(caller_)) cancel();
   const double per_us = ticks_per_us();
   const double took_us = static_cast<double>(ticks() - now) / per_us;
-  caller_.interrupt_look = now + static_cast<std::uint64_t>(std::clamp(kLookShare * took_us, kLookUs, kLookAtLeastEveryUs) * per_us);
+  caller_.interrupt_look =
+      now + static_cast<std::uint64_t>(std::clamp(kLookShare * took_us, kLookUs, kLookAtLeastEveryUs) * per_us);
 }
 
 bool Region::shared_at_once() noexcept {
@@ -181,7 +186,9 @@ std::size_t Region::smallest_block() const noexcept {
 }
 
 // Half of a fair share at a time: large blocks first, small ones to level the end.
-std::size_t Region::fair_share(std::size_t left) const noexcept { return left / (2 * static_cast<std::size_t>(sharers_)); }
+std::size_t Region::fair_share(std::size_t left) const noexcept {
+  return left / (2 * static_cast<std::size_t>(sharers_));
+}
 
 bool Region::claim(std::size_t& begin, std::size_t& end) noexcept {
   begin = cursor_.load(std::memory_order_relaxed);
@@ -194,8 +201,8 @@ bool Region::claim(std::size_t& begin, std::size_t& end) noexcept {
   }
 }
 
-// In a full arena an offer is taken by nobody and costs the lock twice. So while no permit is free a region of short blocks
-// only looks whether one has become free, between its blocks.
+// In a full arena an offer is taken by nobody and costs the lock twice. So while no permit is free a region of short
+// blocks only looks whether one has become free, between its blocks.
 void Region::share() {
   const auto born = arena_.generation();
   const double longest_us = us_per_item_ * static_cast<double>(std::min(largest_, fair_share(shape_.items)));
@@ -208,7 +215,7 @@ void Region::share() {
     if (load_ < 0 && arena_.has_free_permit()) offer();
   }
   done_ticks_ = ticks();
-  spin_for_runners();  // first without the lock, which they need to leave
+  spin_for_runners();                                    // first without the lock, which they need to leave
   if (load_ < 0 || arena_.generation() != born) return;  // forked in a block: the runners stayed with the parent
   Lock held = arena_.lock();
   closing_ = true;

@@ -2,9 +2,9 @@
 //
 // The caller starts at once, alone, and measures its own first blocks. Only when the rest is worth a wake-up does it
 // offer the region on the board. Where an earlier region of the same body was large, or there was none, it is offered
-// before the first block: that may be half of the work. Workers that hold a permit join as runners, take blocks from one cursor and leave.
-// A runner that comes late finds no block and leaves again, so the caller never waits for a sleeping thread, and one
-// that comes in the middle (permits became free) widens the region.
+// before the first block: that may be half of the work. Workers that hold a permit join as runners, take blocks from
+// one cursor and leave. A runner that comes late finds no block and leaves again, so the caller never waits for a
+// sleeping thread, and one that comes in the middle (permits became free) widens the region.
 //
 // The caller waits for running blocks only, runs nothing else meanwhile, and gives its permit to others if that takes
 // long. So a wait never runs a stranger, by construction.
@@ -30,9 +30,9 @@ class Region final : public Source {
 
   struct Shape {
     std::size_t items;
-    int width;              // at most this many threads; >= 1
-    std::size_t first = 1;  // items in the first measured block
-    std::size_t fixed = 0;  // every block has this many items; 0: the region decides
+    int width;                   // at most this many threads; >= 1
+    std::size_t first = 1;       // items in the first measured block
+    std::size_t fixed = 0;       // every block has this many items; 0: the region decides
     std::uintptr_t body_id = 0;  // regions of the same number cost about the same per unit; 0: nothing is known
     double units = 1;            // what an item costs is counted in, such as iterations of a loop: so many each
   };
@@ -85,14 +85,14 @@ class Region final : public Source {
   std::size_t largest_ = 1;
   int blocks_per_look_ = 1;  // of the caller, for look_for_interrupt()
   int blocks_unlooked_ = 0;
-  std::size_t done_here_ = 0;  // items the caller ran while sharing
+  std::size_t done_here_ = 0;     // items the caller ran while sharing
   std::uint64_t done_ticks_ = 0;  // when it had run the last of them
   int sharers_ = 1;
   double us_per_item_ = -1;  // below 0: not known
   int load_ = -1;            // what it adds to the arena's load; below 0: not offered yet
 
   // Under the lock (active_ is read without it by the spinning caller):
-  std::atomic<int> active_{0};             // runners inside, the caller not counted
+  std::atomic<int> active_{0};                    // runners inside, the caller not counted
   std::uint64_t taken_[kMostRunners / 64] = {1};  // runner numbers in use; 0 is the caller's
   bool closing_ = false;
   Waiter* caller_waits_ = nullptr;

@@ -49,7 +49,8 @@ bool TaskGroup::recount(Lock& held) noexcept {
 }
 
 bool TaskGroup::submit(Task* task, int runs, bool kept) {
-  // Here too, so that widths are right before the first task starts, and what the look allocates is not in a worker's heap.
+  // Here too, so that widths are right before the first task starts, and what the look allocates is not in a worker's
+  // heap.
   const bool found = look_for_libraries(this_thread());
   if (!kept) arena_.need_thread(this_thread());
   Lock held = arena_.lock();
@@ -136,8 +137,8 @@ Task* TaskGroup::next(ThreadState& self) {
       self.holds.load(std::memory_order_relaxed) && wanted() > 0 && !arena_.yields_to_other(held, *this);
   self.share = arena_.adjust_widths(held);  // before the GIL is let go: who awaits the result must find widths put back
   Task* task = goes_on ? pop(held) : nullptr;
-  // What is left, or was kept for this thread, may be for one that is asleep. Or all permits are with tasks that will block:
-  // the keeper must know.
+  // What is left, or was kept for this thread, may be for one that is asleep. Or all permits are with tasks that will
+  // block: the keeper must know.
   if (wanted() > 0) arena_.settle(held);
   return task;
 }
@@ -251,8 +252,8 @@ void TaskGroup::set_limit(int limit) {
 
 TaskScope::TaskScope(Arena& arena, ThreadState& self) : kernel_(self), width_(self, look_again(arena, self)) {}
 
-// A library may have been loaded since the last task began; and more tasks queued since this one was taken off its queue,
-// while its thread waited for the GIL.
+// A library may have been loaded since the last task began; and more tasks queued since this one was taken off its
+// queue, while its thread waited for the GIL.
 int TaskScope::look_again(Arena& arena, ThreadState& self) {
   if (look_for_libraries(self)) {
     Lock held = arena.lock();
@@ -287,7 +288,8 @@ ProgramTask::~ProgramTask() {
 }
 
 void ProgramTask::abandon() noexcept {
-  static_cast<void>(scope_.release());  // leaked: it would set widths in a thread whose own libraries may be gone from it
+  // Leaked: it would set widths in a thread whose own libraries may be gone from it.
+  static_cast<void>(scope_.release());
   uncount();
   abandoned_.store(true, std::memory_order_release);
 }

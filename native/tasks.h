@@ -24,8 +24,8 @@
 namespace composable {
 
 /// One callable. Each run that it was submitted for is a task of its own; with the last one, or when the rest is
-/// dropped, it destroys itself. It keeps its errors to itself; run() is not noexcept all the same, because the end of the
-/// interpreter may unwind a thread in the middle of one (gil.h).
+/// dropped, it destroys itself. It keeps its errors to itself; run() is not noexcept all the same, because the end of
+/// the interpreter may unwind a thread in the middle of one (gil.h).
 class Task {
  public:
   virtual void run() = 0;
@@ -55,9 +55,10 @@ class TaskGroup final : public Source, public std::enable_shared_from_this<TaskG
 
   /// Owned by shared_ptr. At most `limit` of its tasks run at once; throws std::invalid_argument below 1.
   TaskGroup(Arena& arena, int limit);
-  /// Queues `runs` >= 1 runs of `task`. False if the newest entry took them, being of the same callable; `task` stays the
-  /// caller's then. With `kept` the calling thread, which runs a task of this group, takes the next one itself: nobody is
-  /// summoned for a single one. Throws std::system_error if there is no thread to run it and none is to be had.
+  /// Queues `runs` >= 1 runs of `task`. False if the newest entry took them, being of the same callable; `task` stays
+  /// the caller's then. With `kept` the calling thread, which runs a task of this group, takes the next one itself:
+  /// nobody is summoned for a single one. Throws std::system_error if there is no thread to run it and none is to be
+  /// had.
   bool submit(Task* task, int runs = 1, bool kept = false);
   /// The next task for a worker that just ran one; null when it should look at the board again.
   Task* next(ThreadState& self);

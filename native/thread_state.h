@@ -13,12 +13,12 @@ namespace composable {
 /// The values that Numba's generated code reads and writes through the ABI, per thread. A task or a chunk
 /// that changes them never shows the change to its surroundings: see KernelScope.
 struct KernelState {
-  std::intptr_t thread_id = 0;   // of the innermost running region, 0 outside
-  std::intptr_t mask = 0;        // get_num_threads(); 0: never set on this thread
-  std::uintptr_t chunk_size = 0; // set_parallel_chunksize(); 0: the layer decides
-  std::uintptr_t loop = 0;       // where the divisions asked for last were asked for
-  std::uint64_t loop_size = 0;   // how many iterations they cover
-  bool chunked = false;          // the divisions asked for last, for the next parfor, follow a chunk size
+  std::intptr_t thread_id = 0;    // of the innermost running region, 0 outside
+  std::intptr_t mask = 0;         // get_num_threads(); 0: never set on this thread
+  std::uintptr_t chunk_size = 0;  // set_parallel_chunksize(); 0: the layer decides
+  std::uintptr_t loop = 0;        // where the divisions asked for last were asked for
+  std::uint64_t loop_size = 0;    // how many iterations they cover
+  bool chunked = false;           // the divisions asked for last, for the next parfor, follow a chunk size
 };
 
 struct Library;
@@ -39,15 +39,15 @@ struct ThreadState {
   /// True while this thread has one of the arena's permits. Taken away by exchange(false) only, so that
   /// a permit is given back once, by the thread or by the keeper.
   std::atomic<bool> holds{false};
-  bool worker = false;  // started by the arena: a oneTBB worker or a spare
-  int task_depth = 0;   // tasks on this thread's stack
-  int nesting = 0;      // the same, with those that wait for them in other threads, see NestingScope
-  int parents_tasks = 0;  // the lowest so many began before a fork and count in the parent only
+  bool worker = false;                  // started by the arena: a oneTBB worker or a spare
+  int task_depth = 0;                   // tasks on this thread's stack
+  int nesting = 0;                      // the same, with those that wait for them in other threads, see NestingScope
+  int parents_tasks = 0;                // the lowest so many began before a fork and count in the parent only
   ProgramTask* program_task = nullptr;  // in the middle of which it is
   KernelState kernel;
   std::uint64_t interrupt_look = 0;  // ticks() from which on a region of this thread asks for interrupts
-  int share = 1;        // width of BLAS and OpenMP calls in the task it runs
-  int openmp_size = 0;  // the one team size above 1 that its OpenMP runtime keeps, see widths.cpp
+  int share = 1;                     // width of BLAS and OpenMP calls in the task it runs
+  int openmp_size = 0;               // the one team size above 1 that its OpenMP runtime keeps, see widths.cpp
   std::uint64_t openmp_changed = 0;  // ticks
   std::uint64_t libraries_seen = 0;  // ticks
   std::vector<CappedWidth> capped;   // thread-wide ones, see Widths::cap()
@@ -56,9 +56,9 @@ struct ThreadState {
   clockid_t cpu_clock;  // this thread's CPU clock
   bool has_clock;
 
-  std::int64_t cpu_mark = 0;      // CPU ns when the keeper last looked
-  std::int64_t slow_cpu_mark = 0; // the same, at the start of the slow window
-  std::int64_t slow_all_mark = 0; // CPU ns of the whole process then
+  std::int64_t cpu_mark = 0;       // CPU ns when the keeper last looked
+  std::int64_t slow_cpu_mark = 0;  // the same, at the start of the slow window
+  std::int64_t slow_all_mark = 0;  // CPU ns of the whole process then
   int stalled_looks = 0;
   int slow_looks = 0;
 };
@@ -81,8 +81,7 @@ class NestingScope {
 /// Gives a task or a nested region its own KernelState and puts the old one back.
 class KernelScope {
  public:
-  explicit KernelScope(ThreadState& self, KernelState inside = {}) noexcept
-      : self_(self), outside_(self.kernel) {
+  explicit KernelScope(ThreadState& self, KernelState inside = {}) noexcept : self_(self), outside_(self.kernel) {
     self.kernel = inside;
   }
   ~KernelScope() { self_.kernel = outside_; }

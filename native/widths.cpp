@@ -54,8 +54,8 @@ void erase_one(std::vector<int>& values, int value) noexcept {
 // --- libraries with one width per process ------------------------------------------------------------------------
 
 Widths::Governed* Widths::governed(const Library& library) noexcept {
-  const auto known = std::find_if(governed_.begin(), governed_.end(),
-                                  [&](const Governed& item) { return item.library == &library; });
+  const auto known =
+      std::find_if(governed_.begin(), governed_.end(), [&](const Governed& item) { return item.library == &library; });
   return known != governed_.end() ? &*known : nullptr;
 }
 

@@ -1,14 +1,15 @@
 // How many threads a BLAS or OpenMP call may use now: P divided among the tasks that are queued or running.
 //
 // Queued ones count, because a call keeps the width it started with: in the momentary gap between two tasks a call that
-// thinks it is alone would bring its helpers, and OpenBLAS's helpers spin for a tenth of a second against everybody else.
+// thinks it is alone would bring its helpers, and OpenBLAS's helpers spin for a tenth of a second against everybody
+// else.
 //
-// A library with one width per process (OpenBLAS) is governed from the first task until the load is 0 again. Its width is
-// then the smaller of the share and the user's own; if somebody else sets it meanwhile (a task, through ctypes), that
-// stands until it is put back. What it puts back may be a share that we had set when it looked: so at load 0 the user's
-// own width follows any width that was ours. A limit that is made known (UserLimits, for threadpoolctl) needs no guessing:
-// made in a task it replaces the share while it lasts. Libraries with a width per thread (OpenMP, MKL) are set on the
-// thread that runs a task, for the task.
+// A library with one width per process (OpenBLAS) is governed from the first task until the load is 0 again. Its width
+// is then the smaller of the share and the user's own; if somebody else sets it meanwhile (a task, through ctypes),
+// that stands until it is put back. What it puts back may be a share that we had set when it looked: so at load 0 the
+// user's own width follows any width that was ours. A limit that is made known (UserLimits, for threadpoolctl) needs no
+// guessing: made in a task it replaces the share while it lasts. Libraries with a width per thread (OpenMP, MKL) are
+// set on the thread that runs a task, for the task.
 #pragma once
 
 #include <cstdint>
@@ -46,9 +47,9 @@ class Widths {
 
   struct Governed {
     const Library* library;
-    int own;   // the user's width
-    int last;  // what we set
-    std::uint64_t ours = 0;      // bit n: we set n since the load was 0
+    int own;                      // the user's width
+    int last;                     // what we set
+    std::uint64_t ours = 0;       // bit n: we set n since the load was 0
     std::vector<int> wishes{};    // of limits that the user set in tasks: the smallest stands
     std::vector<int> ceilings{};  // of limits that the user set outside tasks meanwhile
   };
@@ -70,7 +71,8 @@ class Widths {
 /// it began, and all tasks. All under the arena's lock; the caller adjusts the widths afterwards.
 class UserLimits {
  public:
-  /// Before the libraries are set: remembers the user's own widths. Libraries must have been looked for, widths adjusted.
+  /// Before the libraries are set: remembers the user's own widths. Libraries must have been looked for, widths
+  /// adjusted.
   explicit UserLimits(Widths& widths);
   /// After they were: `counts` by path. `in_task`: whether by a task, which has its way.
   void begin(Widths& widths, const std::map<std::string, int>& counts, bool in_task);

@@ -70,6 +70,43 @@ class Gate {
   bool complete_ = false;
 };
 
+constexpr char kName[] = "composable-%u";
+
+void set_name(unsigned number) noexcept {
+  char name[16];
+  std::snprintf(name, sizeof name, kName, number % 10000);
+  pthread_setname_np(pthread_self(), name);
+}
+
+// The kernel gives a thread the name of the one that starts it: so workers have theirs before they come here, which one
+// that finds its first task taken by another does much later.
+class NamesForWorkers {
+ public:
+  NamesForWorkers() noexcept { known_ = pthread_getname_np(pthread_self(), own_, sizeof own_) == 0; }
+  ~NamesForWorkers() {
+    if (known_) pthread_setname_np(pthread_self(), own_);
+  }
+  NamesForWorkers(const NamesForWorkers&) = delete;
+  NamesForWorkers& operator=(const NamesForWorkers&) = delete;
+
+  void next_is(int number) noexcept {
+    if (known_) set_name(static_cast<unsigned>(number));
+  }
+
+ private:
+  char own_[16];
+  bool known_;
+};
+
+// For a worker that oneTBB had before ours were started.
+void name_stranger(int slots) noexcept {
+  char name[16];
+  unsigned number;
+  if (pthread_getname_np(pthread_self(), name, sizeof name) == 0 && std::sscanf(name, kName, &number) == 1) return;
+  static std::atomic<unsigned> born{0};
+  set_name(static_cast<unsigned>(slots) + born.fetch_add(1, std::memory_order_relaxed));
+}
+
 }  // namespace
 
 struct Workers::Pool {
@@ -86,8 +123,7 @@ struct Workers::Pool {
   std::once_flag first;
 };
 
-Workers::Workers(Arena& arena, int slots)
-    : arena_(arena), slots_(slots), pool_(std::make_unique<Pool>(slots)) {}
+Workers::Workers(Arena& arena, int slots) : arena_(arena), slots_(slots), pool_(std::make_unique<Pool>(slots)) {}
 
 Workers::~Workers() = default;
 
@@ -99,16 +135,18 @@ bool Workers::start() {
   return usable();
 }
 
-// oneTBB starts a thread when it misses one, be it in a worker of its own, where the exception that there is none to be had
-// would end the process. So each is asked for here by an arena of its own, which wants one worker: oneTBB starts it in this
-// thread, and the next one too as long as the first does not come back.
+// oneTBB starts a thread when it misses one, be it in a worker of its own, where the exception that there is none to be
+// had would end the process. So each is asked for here by an arena of its own, which wants one worker: oneTBB starts it
+// in this thread, and the next one too as long as the first does not come back.
 //
-// What is enqueued carries nothing: all that a worker reads of ours comes to it through the one arena and the gate, whose
-// hand-over is our own, so that ThreadSanitizer, which does not see oneTBB's, can check it.
+// What is enqueued carries nothing: all that a worker reads of ours comes to it through the one arena and the gate,
+// whose hand-over is our own, so that ThreadSanitizer, which does not see oneTBB's, can check it.
 bool Workers::start_each() {
   int started = 0;
   try {
+    NamesForWorkers names;
     for (; started < slots_; ++started) {
+      names.next_is(started);
       tbb::task_arena& one = pool_->starters.emplace_back(1, 0);
       const auto enqueue = [&one] { one.enqueue([] { Arena::existing()->workers_->arrive(); }); };
       if (started == 0) {
@@ -153,10 +191,7 @@ void Workers::serve() {
   ThreadState& self = this_thread();
   if (!self.worker) {
     self.worker = true;
-    static std::atomic<unsigned> born{0};
-    char name[16];
-    std::snprintf(name, sizeof name, "composable-%u", born.fetch_add(1, std::memory_order_relaxed) % 10000);
-    pthread_setname_np(pthread_self(), name);
+    name_stranger(slots_);
     if (Arena::hooks.started != nullptr) Arena::hooks.started();
   }
   {

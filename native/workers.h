@@ -20,8 +20,8 @@ class Workers {
 
   /// oneTBB workers that neither serve the board nor have been summoned. Lock held.
   int idle() const noexcept { return usable() ? slots_ - inside - summoned : 0; }
-  /// Starts all of them, once. False if the system does not give so many threads: then spares do the work, of which those
-  /// that it gave are the first. Not under the lock.
+  /// Starts all of them, once. False if the system does not give so many threads: then spares do the work, of which
+  /// those that it gave are the first. Not under the lock.
   bool start();
   /// Sends one to Arena::serve(). False if there are none to send: it is not on its way then. Not under the lock.
   bool summon();

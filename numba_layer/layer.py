@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from types import ModuleType
+from typing import Any
 
 try:
     import llvmlite.binding as llvm
@@ -33,7 +33,7 @@ def _renew_lock() -> None:
 os.register_at_fork(after_in_child=_renew_lock)
 
 
-def launch(parallel: ModuleType) -> None:
+def launch(parallel: Any) -> None:
     """Register the layer with ``numba.np.ufunc.parallel``; no thread is started before the first region.
 
     The same steps as Numba's own ``_launch_threads``, without the lock between processes that OpenMP needs.

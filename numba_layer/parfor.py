@@ -1,11 +1,11 @@
 """The end of a parfor that was cancelled: by an error of its body, or by Ctrl-C.
 
-Numba's own code goes on after the region whatever happened in it. The error stands in the thread's state by then, so the
-function ends with ``SystemError: ... returned a result with an exception set``, or the error is lost on the call that compiles
-(numba #2811, #7350, #9673). Here the function returns at once and raises the error itself.
+Numba's own code goes on after the region whatever happened in it. The error stands in the thread's state by then, so
+the function ends with ``SystemError: ... returned a result with an exception set``, or the error is lost on the call
+that compiles (numba #2811, #7350, #9673). Here the function returns at once and raises the error itself.
 
-The layer marks a cancelled region by a null in the place of its first argument, the schedule, which Numba reads no more after
-the region. No stock layer ever does that, so a function cached under this layer runs under any.
+The layer marks a cancelled region by a null in the place of its first argument, the schedule, which Numba reads no more
+after the region. No stock layer ever does that, so a function cached under this layer runs under any.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numba.core import cgutils
 
 
 def install(parallel: ModuleType) -> None:
-    """Rebind ``numba.parfors.parfor_lowering.call_parallel_gufunc``, once. `parallel` is ``numba.np.ufunc.parallel``."""
+    """Rebind ``numba.parfors.parfor_lowering.call_parallel_gufunc``, once; `parallel`: ``numba.np.ufunc.parallel``."""
     from numba.parfors import parfor_lowering
 
     stock = parfor_lowering.call_parallel_gufunc
@@ -47,7 +47,7 @@ def _return_if_cancelled(lowerer: Any) -> None:
 
 
 def _arguments_of_kernel(block: ir.Block) -> ir.Value | None:
-    """What the newest call of a gufunc kernel in `block` was given: pointers to data, of which the first is to the schedule."""
+    """What the newest call of a gufunc kernel in `block` was given: pointers to data, first that to the schedule."""
     pointers = ir.IntType(8).as_pointer().as_pointer()
     for instruction in reversed(block.instructions):
         if isinstance(instruction, ir.CallInstr):

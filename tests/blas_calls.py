@@ -1,7 +1,7 @@
 """Calls of NumPy and SciPy that end in level-3 BLAS and LAPACK, in forms whose results compare up to rounding.
 
-Factors are put together again where their columns are free to change sign or order. `CALLS[module][name](n)` with matrices
-of about n x n; inputs are the same in every call.
+Factors are put together again where their columns are free to change sign or order. `CALLS[module][name](n)` with
+matrices of about n x n; inputs are the same in every call.
 """
 
 from __future__ import annotations

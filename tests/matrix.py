@@ -1,9 +1,9 @@
 """Every Python and every host version that we state: ``python -m tests.matrix [--python 3.13] [--hosts oldest]``.
 
-For each interpreter the wheel is built, installed into a fresh virtual environment with the newest or the oldest hosts that
-``pyproject.toml`` states, and the normal tests are run; with hosts older than these (``unsupported``), the tests that are
-about that. Interpreters come from pyenv's folder (``pyenv root`` or ``PYENV_ROOT``) or from the path. Arguments that
-the script does not know are pytest's, paths included. The exit code is 1 if any run failed.
+For each interpreter the wheel is built, installed into a fresh virtual environment with the newest or the oldest hosts
+that ``pyproject.toml`` states, and the normal tests are run; with hosts older than these (``unsupported``), the tests
+that are about that. Interpreters come from pyenv's folder (``pyenv root`` or ``PYENV_ROOT``) or from the path.
+Arguments that the script does not know are pytest's, paths included. The exit code is 1 if any run failed.
 """
 
 from __future__ import annotations
@@ -97,7 +97,13 @@ def call(command: Sequence[str | Path], *, log: Path, timeout: float, env: dict[
         output.write(f"$ {' '.join(map(str, command))}\n")
         output.flush()
         return subprocess.run(
-            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, timeout=timeout, env=env
+            command,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            timeout=timeout,
+            env=env,
         ).returncode
 
 

@@ -1,6 +1,7 @@
 """Compiled kernels of the Numba tests that look from the inside: ids in use, threads computing, updates lost.
 
-`run_numba` and `check_numba` run a test's code in a fresh process that can import them; they are compiled once per test run.
+`run_numba` and `check_numba` run a test's code in a fresh process that can import them; they are compiled once per test
+run.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from numba import get_thread_id, njit, prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-# What a gauge counts: threads inside now, the most so far, what a test sets; and what must stay 0: ids out of range, ids
-# that two iterations of a region had at once, ids or masks changed by nesting, lost updates of an id's cell, waits in vain.
+# What a gauge counts: threads inside now, the most so far, what a test sets; and what must stay 0: ids out of range,
+# ids that two iterations of a region had at once, ids or masks changed by nesting, lost updates of an id's cell, waits
+# in vain.
 NOW, MOST, SIGNAL, RANGE, SHARED, CHANGED, LOST, LATE = range(8)
 
 _cache = None

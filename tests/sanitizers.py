@@ -1,9 +1,9 @@
 """The core under ThreadSanitizer, and under AddressSanitizer with UBSan; the extension under AddressSanitizer.
 
-``python -m tests.sanitizers [thread|address|extension ...]``, all three by default. It needs GCC or Clang with their runtimes,
-and what the extra ``test`` installs. Every C++ test is built in a folder of its own and run at P = 1, 2, 3, 4 and 8;
-for ``extension`` the module is built beside a copy of the package and runs the stress of ``sanitize/stress.py``. Any report
-is a failure: the programs exit with a code of the sanitizer's, and what they print is searched as well.
+``python -m tests.sanitizers [thread|address|extension ...]``, all three by default. It needs GCC or Clang with their
+runtimes, and what the extra ``test`` installs. Every C++ test is built in a folder of its own and run at P = 1, 2, 3, 4
+and 8; for ``extension`` the module is built beside a copy of the package and runs the stress of ``sanitize/stress.py``.
+Any report is a failure: the programs exit with a code of the sanitizer's, and what they print is searched as well.
 """
 
 from __future__ import annotations
@@ -124,7 +124,8 @@ def run_extension(folder: Path) -> int:
     runtimes = [run([compiler, f"-print-file-name=lib{name}.so"], timeout=60)[1].strip() for name in ("asan", "stdc++")]
     env = {
         **OPTIONS,
-        # CPython, NumPy and LLVM keep what they allocated until the process ends; leaks are looked for in the core's tests.
+        # CPython, NumPy and LLVM keep what they allocated until the process ends; leaks are looked for in the core's
+        # tests.
         "ASAN_OPTIONS": f"{OPTIONS['ASAN_OPTIONS']} detect_leaks=0",
         "LD_PRELOAD": " ".join(runtimes),
         "PYTHONMALLOC": "malloc",  # else an overrun stays inside one of CPython's own arenas

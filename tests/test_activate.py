@@ -1,4 +1,4 @@
-"""``activate()`` leads every door of a program to the arena, leaves what the program chose itself, and undoes all of it."""
+"""``activate()`` leads every door of a program to the arena, leaves what the program chose itself, and undoes it all."""
 
 from __future__ import annotations
 
@@ -301,18 +301,22 @@ def test_second_size_is_refused_once_the_arena_runs():
 
 
 def test_bad_variable_is_told_by_activate():
-    code = "from composable_threads import activate\ntry:\n    activate()\nexcept ValueError as error:\n    print(error)"
+    code = (
+        "from composable_threads import activate\ntry:\n    activate()\nexcept ValueError as error:\n    print(error)"
+    )
     assert "COMPOSABLE_NUM_THREADS" in check_fresh(code, env={"COMPOSABLE_NUM_THREADS": "many"})
 
 
-# --- the end of a process, its forks, its event loop: the same with the stock executor, ours, and the stock one activated
+# --- the end of a process, its forks, its event loop: the same with the stock executor, ours, and the stock one
+# activated
 
 MAKERS = {
     "stock": "from concurrent.futures import ThreadPoolExecutor as make",
     "executor": "from composable_threads import Executor as make",
     "activated": f"{ACTIVATE}\nfrom concurrent.futures import ThreadPoolExecutor as make",
 }
-QUIET_FORKS = {"PYTHONWARNINGS": "ignore::DeprecationWarning"}  # Python 3.12 and later warn of every fork beside threads
+# Python 3.12 and later warn of every fork beside threads.
+QUIET_FORKS = {"PYTHONWARNINGS": "ignore::DeprecationWarning"}
 START = """
 import atexit, os, sys, threading, time
 done = []

@@ -11,7 +11,8 @@ pytest.importorskip("threadpoolctl")
 from fresh import check_fresh
 
 # Every task computes a few calls, in an order of its own. Between rounds the number of tasks changes, and within one it
-# falls to 1 at the end, so calls of width 1 and 2 meet. What is right is what the main thread computed before, alone, with one thread.
+# falls to 1 at the end, so calls of width 1 and 2 meet. What is right is what the main thread computed before, alone,
+# with one thread.
 PROGRAM = f"""
 import random, sys, time
 sys.path.insert(0, {os.path.dirname(__file__)!r})

@@ -151,12 +151,12 @@ def test_threads_of_the_program_outside_add_no_more_than_themselves(slots):
 @pytest.mark.parametrize("slots", [1, 3])
 def test_innermost_exception_reaches_the_outermost_caller(slots):
     check(
-        f"""
+        """
         def fails(i):
             if i == 3:
                 raise LookupError("innermost")
             return compute(i)
-        OUTSIDE = TASKS | {{"numba": by_numba}}
+        OUTSIDE = TASKS | {"numba": by_numba}
         for outer, outside in OUTSIDE.items():
             for middle in TASKS.values():
                 for inner in TASKS.values():

@@ -1,4 +1,5 @@
-"""Peak memory of graphs: no more values alive at once than under Dask's own threads (dask #7583: 10 GB instead of 0.2)."""
+"""Peak memory of graphs: no more values alive at once than under Dask's own threads (dask #7583: 10 GB instead of
+0.2)."""
 
 from __future__ import annotations
 

@@ -12,13 +12,12 @@ from multiprocessing.pool import ThreadPool as StockThreadPool
 
 import dask
 import pytest
+from composable_threads import _native
 from composable_threads.dask_backend import get
 from dask.cache import Cache
 from dask.callbacks import Callback
 from dask.diagnostics import CacheProfiler, Profiler, ProgressBar, ResourceProfiler
 from fresh import check_fresh
-
-from composable_threads import _native
 
 # --- ways to select it
 
@@ -382,7 +381,7 @@ def test_tasks_see_the_context_of_the_caller_and_do_not_change_it():
         return before
 
     variable.set("caller's")
-    assert get({i: (change,) for i in range(20)}, list(range(20))) == ("caller's",) * 20
+    assert get(dict.fromkeys(range(20), (change,)), list(range(20))) == ("caller's",) * 20
     assert variable.get() == "caller's"
 
 

@@ -283,7 +283,7 @@ def test_no_more_than_max_workers_at_once_and_as_many_as_that_may_meet(make):
     for workers in (1, 3, 12):
         pool = make(workers)
         barrier = threading.Barrier(workers)
-        assert sorted(pool.map(lambda _: barrier.wait(30), range(workers))) == list(range(workers))
+        assert sorted(pool.map(barrier.wait, [30] * workers)) == list(range(workers))
         now, most, lock = [0], [0], threading.Lock()
 
         def task(_, now=now, most=most, lock=lock):

@@ -1,4 +1,4 @@
-"""``Executor.map`` makes no futures, and nobody can tell; every promise that the stock executor makes is tried on it too."""
+"""``Executor.map`` makes no futures, and nobody can tell; every promise of the stock executor is tried on it too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors of every kind, from every place, reach whoever asked; where the stock pool gives an answer ours gives the same."""
+"""Errors of every kind, from every place, reach whoever asked, as those of the stock pool do."""
 
 from __future__ import annotations
 
@@ -182,7 +182,9 @@ def test_errors_in_destructors_of_results_are_told_and_disturb_nothing(door, mon
             "dropped": lambda: [pool.submit(Result) for _ in range(4)],
             "map": lambda: list(pool.map(lambda _: Result(), range(4))),
             "joblib": lambda: Parallel(2, backend="composable")(delayed(Result)() for _ in range(4)),
-            "dask": lambda: get({**{f"x{i}": (Result,) for i in range(4)}, "y": (len, [f"x{i}" for i in range(4)])}, "y"),
+            "dask": lambda: get(
+                {**{f"x{i}": (Result,) for i in range(4)}, "y": (len, [f"x{i}" for i in range(4)])}, "y"
+            ),
             "thread_pool": lambda: threads.map(lambda _: Result(), range(4)),
         }[door]()
     for _ in range(1000):

@@ -1,7 +1,7 @@
 """A process ends whenever it is told to, with the exit code that plain Python gives and without a message.
 
-`test_numba_processes.py` has ends in regions, `test_activate.py` those with executors; here are Joblib calls, Dask graphs,
-tasks that end the program, and what is still alive when the interpreter goes.
+`test_numba_processes.py` has ends in regions, `test_activate.py` those with executors; here are Joblib calls, Dask
+graphs, tasks that end the program, and what is still alive when the interpreter goes.
 """
 
 from __future__ import annotations
@@ -99,16 +99,26 @@ ENDS = {
         "",
     ),
     # Work still queued or running that nobody waits for.
-    "generator_half_consumed": (JOBLIB + "found = calls(abs, 500, 'generator')\nprint(next(found))\nsys.exit(15)", 15, "0\n"),
-    "generator_of_long_tasks": (JOBLIB + "found = calls(lambda i: time.sleep(0.05), 100, 'generator')\nsys.exit(16)", 16, ""),
+    "generator_half_consumed": (
+        JOBLIB + "found = calls(abs, 500, 'generator')\nprint(next(found))\nsys.exit(15)",
+        15,
+        "0\n",
+    ),
+    "generator_of_long_tasks": (
+        JOBLIB + "found = calls(lambda i: time.sleep(0.05), 100, 'generator')\nsys.exit(16)",
+        16,
+        "",
+    ),
     "generator_in_a_cycle": (
-        JOBLIB + "class Box: pass\nbox = Box()\nbox.box, box.found = box, calls(abs, 99, 'generator_unordered')\ndel box",
+        JOBLIB
+        + "class Box: pass\nbox = Box()\nbox.box, box.found = box, calls(abs, 99, 'generator_unordered')\ndel box",
         0,
         "",
     ),
     "map_half_consumed": (EXECUTOR + "found = executor.map(abs, range(-9, 0))\nprint(next(found))", 0, "9\n"),
     "abandoned_graph": (
-        DASK + "def task(i):\n    if i == 9: raise SystemExit(17)  # the first in its order\n    time.sleep(0.05)\ngraph(task, 60)",
+        DASK
+        + "def task(i):\n    if i == 9: raise SystemExit(17)  # the first in its order\n    time.sleep(0.05)\ngraph(task, 60)",
         17,
         "",
     ),
@@ -131,7 +141,8 @@ ENDS = {
         "",
     ),
     "executors_and_groups_alive": (
-        EXECUTOR + "class Box: pass\nbox = Box()\nbox.box, box.pool, box.group = box, c.Executor(2), _native.TaskGroup(2)\n"
+        EXECUTOR
+        + "class Box: pass\nbox = Box()\nbox.box, box.pool, box.group = box, c.Executor(2), _native.TaskGroup(2)\n"
         "box.pool.submit(abs, 1).result()\nsys.box = box\nbox.tasks = [box.pool.submit(time.sleep, 0.01) for _ in range(5)]\n"
         "sys.exit(21)",
         21,
@@ -152,11 +163,12 @@ def test_process_ends_with_the_right_code_and_no_message(end, slots):
     check_end(code, tuple(expected), slots)
 
 
-# CPython before 3.14 ends a thread that comes back from a sleep while the interpreter ends by pthread_exit, which unwinds
-# through the frames of C++ below it; in the middle of a graph that was a crash in every second run.
+# CPython before 3.14 ends a thread that comes back from a sleep while the interpreter ends by pthread_exit, which
+# unwinds through the frames of C++ below it; in the middle of a graph that was a crash in every second run.
 SLEEPERS = {
     "graph": DASK + "run = lambda: graph(task, 50)",
-    "graph_with_callbacks": DASK + "from dask.callbacks import Callback\ndef run():\n    with Callback(): graph(task, 50)",
+    "graph_with_callbacks": DASK
+    + "from dask.callbacks import Callback\ndef run():\n    with Callback(): graph(task, 50)",
     "call": JOBLIB + "run = lambda: calls(task, 50)",
     "generator": JOBLIB + "run = lambda: list(calls(task, 50, 'generator'))",
     "graphs_in_a_call": DASK + JOBLIB + "run = lambda: calls(lambda i: graph(task, 5), 9)",

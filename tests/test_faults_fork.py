@@ -8,7 +8,8 @@ from __future__ import annotations
 import pytest
 from numba_kernels import check_numba
 
-QUIET_FORKS = {"PYTHONWARNINGS": "ignore::DeprecationWarning"}  # Python 3.12 and later warn of every fork beside threads
+# Python 3.12 and later warn of every fork beside threads.
+QUIET_FORKS = {"PYTHONWARNINGS": "ignore::DeprecationWarning"}
 
 PROGRAM = """
 import faulthandler, os, sys, threading, time
@@ -139,7 +140,9 @@ compute_all(SLOTS)
 """, slots)  # fmt: skip
 
 
-@pytest.mark.parametrize("module", ["composable_threads.joblib_backend.backend._claiming", "composable_threads.activation._lock"])
+@pytest.mark.parametrize(
+    "module", ["composable_threads.joblib_backend.backend._claiming", "composable_threads.activation._lock"]
+)
 def test_a_lock_that_another_thread_holds_is_free_in_the_child(module):
     module, name = module.rsplit(".", 1)
     check_forks(f"""

@@ -64,7 +64,8 @@ SLOTS = c._native.slots()
 JOBS = max(SLOTS, 2)  # one job is the caller's own loop
 begun, ended, released = [], [], threading.Event()
 
-asked = threading.Event()  # for results: what map() was asked for and nobody goes through is done, as in a stock executor
+# For results: what map() was asked for and nobody goes through is done, as in a stock executor.
+asked = threading.Event()
 asked.set()
 
 def interrupt():
@@ -108,7 +109,8 @@ def check(run, most, nested=False):
 @pytest.mark.parametrize("slots", [1, 2, 4])
 @pytest.mark.parametrize("way", WAYS)
 def test_nothing_begins_after_ctrl_c_and_the_next_call_works(way, slots):
-    # Those four that ended and as many as may be in the middle: blocked ones make room for others up to the call's limit.
+    # Those four that ended and as many as may be in the middle: blocked ones make room for others up to the call's
+    # limit.
     check_numba(PROGRAM + WAYS[way] + "\ncheck(run, JOBS + 1)", slots=slots)
 
 
@@ -143,7 +145,8 @@ NESTED = {
     "graphs_in_a_call": "def inner(i): return get({'x': (task, i), 'y': (abs, 'x')}, 'y')\n" + WAYS["call"],
     "calls_in_a_graph": "def inner(i): return sum(Parallel(n_jobs=2, backend='composable')([delayed(task)(i), delayed(abs)(0)]))\n"
     + WAYS["graph"],
-    "maps_in_a_generator": "executor = c.Executor()\ndef inner(i): return sum(executor.map(task, [i]))\n" + WAYS["generator"],
+    "maps_in_a_generator": "executor = c.Executor()\ndef inner(i): return sum(executor.map(task, [i]))\n"
+    + WAYS["generator"],
     "calls_in_a_map": "def inner(i): return sum(Parallel(n_jobs=2, backend='composable')([delayed(task)(i), delayed(abs)(0)]))\n"
     + WAYS["map"],
     "all": """
@@ -159,7 +162,8 @@ def inner(i): return get({'x': (middle, i), 'y': (abs, 'x')}, 'y')
 @pytest.mark.parametrize("slots", [1, 2, 4])
 @pytest.mark.parametrize("way", NESTED)
 def test_nothing_begins_after_ctrl_c_in_nested_calls_and_the_next_one_works(way, slots):
-    # Counted in the innermost tasks. An outer task that runs then may begin its own, and gives its place away while it waits.
+    # Counted in the innermost tasks. An outer task that runs then may begin its own, and gives its place away while it
+    # waits.
     check_numba(PROGRAM + NESTED[way] + """
 outer = run
 def run(task):
@@ -204,7 +208,7 @@ for _ in range(3):
 """, slots=slots)  # fmt: skip
 
 
-@pytest.mark.parametrize("slots,chunk,nogil", [(2, 0, True), (2, 1, False), (4, 0, False)])
+@pytest.mark.parametrize(("slots", "chunk", "nogil"), [(2, 0, True), (2, 1, False), (4, 0, False)])
 def test_ctrl_c_ends_a_region_between_its_blocks(slots, chunk, nogil):
     check_numba(PROGRAM + REGION + f"""
 import numba

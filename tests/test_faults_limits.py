@@ -1,7 +1,7 @@
 """What the system refuses: threads, shared memory, standard streams, stack, CPUs. The right result or a clear error.
 
-Thread creation fails under RLIMIT_NPROC, which the kernel does not hold against root: so the process becomes, in its real user
-id, one that nobody is, keeps its rights to files and gives up the two that would lift the limit.
+Thread creation fails under RLIMIT_NPROC, which the kernel does not hold against root: so the process becomes, in its
+real user id, one that nobody is, keeps its rights to files and gives up the two that would lift the limit.
 """
 
 from __future__ import annotations
@@ -420,7 +420,12 @@ def change(narrow):
             pass
 """
     # P is what was there at first; more than one CPU's worth of threads only take turns.
-    code = DOORS.replace("_native.configure(SLOTS)\n", "") + code + CHANGING + "assert before['slots_source'] == 'affinity'"
+    code = (
+        DOORS.replace("_native.configure(SLOTS)\n", "")
+        + code
+        + CHANGING
+        + "assert before['slots_source'] == 'affinity'"
+    )
     check_fresh(f"SLOTS = {cpus}\n{code}")
 
 

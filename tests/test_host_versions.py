@@ -1,6 +1,7 @@
 """A host older than we fit: one clear warning when ``composable`` is asked of it, and what it does without us.
 
-The versions are pretended, except where the environment really has old ones (``python -m tests.matrix --hosts unsupported``).
+The versions are pretended, except where the environment really has old ones (``python -m tests.matrix --hosts
+unsupported``).
 """
 
 from __future__ import annotations
@@ -122,7 +123,15 @@ def test_info_says_which_host_is_too_old(host):
 
 @pytest.mark.parametrize(
     ("version", "too_old"),
-    [("0.59.1", True), ("0.60.0", False), ("0.60.0rc1", False), ("0.7", True), ("1", False), ("0+unknown", False), ("", False)],
+    [
+        ("0.59.1", True),
+        ("0.60.0", False),
+        ("0.60.0rc1", False),
+        ("0.7", True),
+        ("1", False),
+        ("0+unknown", False),
+        ("", False),
+    ],
 )
 def test_versions_are_compared_by_number(monkeypatch, version, too_old):
     monkeypatch.setattr(boot, "version_of", lambda host: version)

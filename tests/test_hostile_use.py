@@ -34,7 +34,9 @@ class Unfit:
 
 COUNTS = {
     "max_workers": lambda count: list(c.Executor(count).map(abs, [-1])) == [1],
-    "processes": lambda count: [c.ThreadPool(count).map(abs, [-1]), list(c.ThreadPool(count).imap(abs, [-1]))] == [[1], [1]],
+    "processes": lambda count: (
+        [c.ThreadPool(count).map(abs, [-1]), list(c.ThreadPool(count).imap(abs, [-1]))] == [[1], [1]]
+    ),
     "num_workers": lambda count: get({"x": (abs, -1)}, "x", num_workers=count) == 1,
     "slots": lambda count: c.activate(slots=count).deactivate() is None,
 }
@@ -70,7 +72,9 @@ def test_joblib_takes_and_refuses_the_numbers_that_its_threads_do(n_jobs):
         except Exception as error:
             return type(error), error.args
 
-    expected = outcome("threading") if n_jobs not in (HUGE, 10**9) else [0, 1, 2, 3, 4]  # which starts that many threads
+    expected = (
+        outcome("threading") if n_jobs not in (HUGE, 10**9) else [0, 1, 2, 3, 4]
+    )  # which starts that many threads
     assert outcome("composable") == expected
 
 
@@ -366,7 +370,8 @@ for name, call in calls.items():
             ended.set()
     executor.submit(abs, -1).add_done_callback(callback)
     assert ended.wait(30) and said == [190], (name, said)
-    if name not in ("pool", "imap", "apply"):  # a pool calls its callbacks one after another, so none may wait for another
+    # A pool calls its callbacks one after another, so none may wait for another.
+    if name not in ("pool", "imap", "apply"):
         ended.clear()
         pool.apply_async(abs, (-1,), callback=callback).get()
         assert ended.wait(30) and said == [190] * 2, (name, said)

@@ -89,7 +89,9 @@ def test_a_libtbb_that_is_too_old_is_refused_by_name(tmp_path):
     subprocess.run(build, input="int TBB_runtime_interface_version(void) { return 12010; }", text=True, check=True)
     result = run_bare("import composable_threads", PYTHONPATH=str(tmp_path / "target"))
     assert result.returncode != 0
-    assert f"ImportError: composable_threads: {library} is too old; install it with: pip install 'tbb>=" in result.stderr
+    assert (
+        f"ImportError: composable_threads: {library} is too old; install it with: pip install 'tbb>=" in result.stderr
+    )
 
 
 def test_numbas_own_tbb_layer_is_found_after_our_import():
@@ -111,7 +113,17 @@ def test_numbas_own_tbb_layer_is_found_after_our_import():
 def test_import_stays_light():
     code = "import sys, composable_threads; print(*sys.modules)"
     loaded = {name.split(".")[0] for name in check_fresh(code).split()}
-    assert not loaded & {"numba", "dask", "joblib", "numpy", "scipy", "sklearn", "distributed", "concurrent", "multiprocessing"}
+    assert not loaded & {
+        "numba",
+        "dask",
+        "joblib",
+        "numpy",
+        "scipy",
+        "sklearn",
+        "distributed",
+        "concurrent",
+        "multiprocessing",
+    }
 
 
 def test_start_up_hook_loads_neither_the_package_nor_libtbb():
@@ -218,3 +230,10 @@ def test_stub_names_what_the_native_module_has():
     tree = ast.parse((SITE / "composable_threads" / "_native.pyi").read_text())
     stub = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
     assert stub == {name for name in vars(_native) if not name.startswith("__")}
+
+
+def test_the_installed_package_is_whole():
+    # What cibuildwheel asks of every wheel.
+    script = Path(__file__).with_name("check_wheel.py")
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr

@@ -92,7 +92,8 @@ print(inside, width(), os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 def test_a_thread_has_widths_of_one_and_one_other():
-    # Teams that grow and shrink are dear, so a thread's other size changes once in 50 ms at most, however the load does.
+    # Teams that grow and shrink are dear, so a thread's other size changes once in 50 ms at most, however the load
+    # does.
     code = """
 OFTEN = 0.05
 seen = {}  # by thread, in order

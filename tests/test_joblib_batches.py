@@ -1,4 +1,4 @@
-"""Short tasks come in batches, and no task can tell: order, errors, tasks that wait for one another, what is drawn when."""
+"""Short tasks come in batches, and no task can tell: order, errors, tasks that wait for another, what is drawn when."""
 
 from __future__ import annotations
 
@@ -189,6 +189,7 @@ def test_a_call_that_is_aborted_leaves_nothing_queued(monkeypatch):
             groups.append(self.group)
 
     monkeypatch.setattr("composable_threads.joblib_backend.backend.Call", Seen)
+
     def task(i):
         if i == 2_000:
             time.sleep(0.01)  # so that the rest of its batch is taken by others

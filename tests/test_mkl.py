@@ -49,8 +49,8 @@ rng = np.random.default_rng(0)
 a, b = rng.random((2, 700, 700))
 """
 
-# What each thread of the process did, by its own clock. `served()`: all of the arena's workers have begun once, so oneTBB,
-# which has as many, starts no thread of any other name.
+# What each thread of the process did, by its own clock. `served()`: all of the arena's workers have begun once, so
+# oneTBB, which has as many, starts no thread of any other name.
 WATCH = """
 import composable_threads as ct
 from composable_threads import _native

@@ -1,4 +1,4 @@
-"""The core's own tests, without an interpreter: built by CMake as a developer builds them, run at several arena sizes."""
+"""The core's own tests, without an interpreter: built by CMake as a developer does, run at several arena sizes."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
-"""Numba's regions and the life of a process: children of any kind compute, wherever they were forked; exit is prompt."""
+"""Numba's regions and the life of a process: children of any kind compute, wherever forked; exit is prompt."""
 
 from __future__ import annotations
 
 import pytest
 from numba_kernels import check_numba, run_numba
-
 
 # --- fork
 

@@ -1,5 +1,5 @@
-"""Numba's parallel regions in the arena: ids, masks and chunks are right at any depth, never more than P threads compute,
-and never fewer while there is work.
+"""Numba's parallel regions in the arena: ids, masks and chunks are right at any depth, never more than P threads
+compute, and never fewer while there is work.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ def test_caller_that_waits_leaves_its_slot_to_others(caller):
 from numba import parallel_chunksize
 @njit(parallel=True, nogil=True)
 def apart(gauge):
-    # The helper's iteration outlasts the caller's. Without a chunk size the caller would run both, once they were found short.
+    # The helper's iteration outlasts the caller's. Without a chunk size the caller would run both, found short.
     with parallel_chunksize(1):
         for _ in prange(2):
             atomic_max(gauge, MOST, atomic_add(gauge, NOW, 1) + 1)
@@ -339,4 +339,7 @@ def test_a_loop_that_was_tiny_and_becomes_large_is_shared():
     ids(large)
     print(sorted(set(large)))
     """
-    assert check_fresh(code, env={"NUMBA_THREADING_LAYER": "composable", "NUMBA_NUM_THREADS": "2"}) == "[np.float64(0.0), np.float64(1.0)]\n"
+    assert (
+        check_fresh(code, env={"NUMBA_THREADING_LAYER": "composable", "NUMBA_NUM_THREADS": "2"})
+        == "[np.float64(0.0), np.float64(1.0)]\n"
+    )

@@ -215,7 +215,11 @@ except Exception as error:
     print(type(error).__name__)
 """
     (tmp_path / "cached.py").write_text(code)
-    for layer, hits, error in (("composable", 0, "ValueError\n"), ("workqueue", 1, ""), ("composable", 1, "ValueError\n")):
+    for layer, hits, error in (
+        ("composable", 0, "ValueError\n"),
+        ("workqueue", 1, ""),
+        ("composable", 1, "ValueError\n"),
+    ):
         env = {"NUMBA_THREADING_LAYER": layer, "NUMBA_NUM_THREADS": "1", "PYTHONPATH": str(tmp_path)}
         done = run_fresh("import cached", env=env)
         assert (done.returncode, done.stdout) == (0, f"4950 {hits} {layer}\n{error}"), done.stderr

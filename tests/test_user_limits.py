@@ -1,4 +1,4 @@
-"""threadpoolctl's limits win in the task that sets them, whatever the share was when they began and is when they end."""
+"""threadpoolctl's limits win in the task that sets them, whatever its share was when they began and ended."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ with ct.activate() if {door.startswith("activated")} else contextlib.nullcontext
         body, count = crowded, 2 if {door == "threads"} else 6
         found = list({DOORS[door]})
         assert {{row[:2] for row in found}} == {{(1, 1)}}, found
-        # OpenMP's width is the one a task began with, which may be alone: the first of two threads, the last of a queue.
+        # OpenMP's width is the one a task began with, perhaps alone: the first of two threads, the last of a queue.
         assert 2 * [row[2] for row in found].count([1]) >= count, found
         body, count = alone, 1
         until(lambda: _native.counts()["running"] == 0)

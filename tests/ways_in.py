@@ -9,11 +9,10 @@ import os
 import threading
 import time
 
+import composable_threads
 from composable_threads.dask_backend import get
 from joblib import Parallel, delayed
 from numba_kernels import compute
-
-import composable_threads
 
 PATIENCE = 30  # seconds that tasks wait for one another: only where something is broken
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from fresh import check_fresh
 
-# `widths()`: by kind of library as threadpoolctl, not we, sees them in the calling thread. `together()`: as many tasks that
-# are all queued before the first one begins, and that all run while one looks if the arena holds them. `until()`: patience with an event.
+# `widths()`: by kind of library as threadpoolctl, not we, sees them in the calling thread. `together()`: as many tasks
+# that are all queued before the first one begins, and that all run while one looks if the arena holds them. `until()`:
+# patience with an event.
 WIDTHS = """
 import numpy, scipy.linalg, sklearn.cluster, threading, time
 from threadpoolctl import ThreadpoolController, threadpool_info, threadpool_limits

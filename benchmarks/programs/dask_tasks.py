@@ -1,6 +1,7 @@
 """Dask graphs of trivial tasks: ``dask_tasks.py SCHEDULER SHAPE TASKS``, wall time of one task.
 
-SCHEDULER: ``composable``, ``threads`` or ``sync``. SHAPE: ``wide``, ``chain``, ``tree``, or ``array``, the sum of so many chunks plus one.
+SCHEDULER: ``composable``, ``threads`` or ``sync``. SHAPE: ``wide``, ``chain``, ``tree``, or ``array``, the sum of so
+many chunks plus one.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def chain(tasks):
 
 def tree(tasks):
     level = [("node", 0, i) for i in range((tasks + 1) // 2)]
-    graph: dict = {key: (increment, 0) for key in level}
+    graph: dict = dict.fromkeys(level, (increment, 0))
     depth = 0
     while len(level) > 1:
         depth += 1

@@ -1,7 +1,7 @@
 """The programs of the literature on composability, scaled to two cores: ``shapes.py NAME``.
 
-Shapes after A. Malakhov et al., "Composable Multi-Threading and Multi-Processing for Numeric Libraries" (SciPy 2018) and
-its recommender of 2016: pools and Dask graphs of BLAS calls, balanced and not.
+Shapes after A. Malakhov et al., "Composable Multi-Threading and Multi-Processing for Numeric Libraries" (SciPy 2018)
+and its recommender of 2016: pools and Dask graphs of BLAS calls, balanced and not.
 """
 
 from __future__ import annotations

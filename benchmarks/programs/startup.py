@@ -26,7 +26,9 @@ def main(hook: str) -> None:
         scheme = {"base": folder, "platbase": folder}
         if hook == "with":
             for name in HOOK:
-                shutil.copy(Path(sysconfig.get_path("purelib")) / name, sysconfig.get_path("purelib", "posix_prefix", scheme))
+                shutil.copy(
+                    Path(sysconfig.get_path("purelib")) / name, sysconfig.get_path("purelib", "posix_prefix", scheme)
+                )
         command = [os.path.join(folder, "bin", "python"), "-c", "pass"]
         measure(lambda: [subprocess.run(command, check=True) for _ in range(STARTS)], scale=STARTS)
 

@@ -1,4 +1,7 @@
-"""Runs the core's own ``width_cost``: ``width_cost.py CASE BINARY all|none``, with all of the environment's libraries or none."""
+"""Runs the core's own ``width_cost``, with all of the environment's libraries or none.
+
+``width_cost.py CASE BINARY all|none``
+"""
 
 from __future__ import annotations
 

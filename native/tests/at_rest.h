@@ -37,8 +37,8 @@ class AtRest {
   ~AtRest() {
     CHECK(eventually([this] {
       const Counts now = arena.counts();
-      return now.running == 0 && now.waiting == 0 && now.open_tasks == 0 && now.open_regions == 0 && now.arriving == 0 &&
-             (now.workers_inside == 0 || now.forked);
+      return now.running == 0 && now.waiting == 0 && now.open_tasks == 0 && now.open_regions == 0 &&
+             now.arriving == 0 && (now.workers_inside == 0 || now.forked);
     }));
     CHECK(!this_thread().holds.load());
     CHECK(this_thread().task_depth == 0);

@@ -60,8 +60,8 @@ inline int run_all() {
 /// True if it holds, for checks that later ones depend on: `if (!CHECK(found)) return;`.
 #define CHECK(...) ::composable::testing::check(static_cast<bool>(__VA_ARGS__), #__VA_ARGS__, __FILE__, __LINE__)
 
-#define TEST(name)                                                                           \
-  static void name();                                                                        \
-  [[maybe_unused]] static const bool name##_registered =                                     \
-      (::composable::testing::tests().push_back({#name, &name, __FILE__, __LINE__}), true);  \
+#define TEST(name)                                                                          \
+  static void name();                                                                       \
+  [[maybe_unused]] static const bool name##_registered =                                    \
+      (::composable::testing::tests().push_back({#name, &name, __FILE__, __LINE__}), true); \
   static void name()

@@ -68,7 +68,9 @@ inline bool help(TaskGroup& group, bool run = true, const std::function<bool()>&
 
 /// A test of groups: at its end no task is left, run or dropped.
 struct GroupsAtRest : AtRest {
-  ~GroupsAtRest() { CHECK(eventually([] { return live_tasks == 0; })); }
+  ~GroupsAtRest() {
+    CHECK(eventually([] { return live_tasks == 0; }));
+  }
 };
 
 /// Where tasks wait for one another asleep, as on a lock: eventually() would use too much CPU to count as blocked.

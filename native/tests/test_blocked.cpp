@@ -119,14 +119,15 @@ TEST(a_replaced_task_waits_for_a_permit_before_its_region) {
   for (int i = 0; i < rest.slots + 4; ++i) {
     submit(group, [&] {
       gate.meet(rest.slots + 4);
-      Region::run(rest.arena, this_thread(), {.items = 50, .width = 4, .fixed = 1},
-                  [](void* crowd, std::size_t, std::size_t, int, ThreadState&) {
-                    static_cast<Crowd*>(crowd)->in();
-                    spin(20us);
-                    static_cast<Crowd*>(crowd)->out();
-                    return true;
-                  },
-                  &computing);
+      Region::run(
+          rest.arena, this_thread(), {.items = 50, .width = 4, .fixed = 1},
+          [](void* crowd, std::size_t, std::size_t, int, ThreadState&) {
+            static_cast<Crowd*>(crowd)->in();
+            spin(20us);
+            static_cast<Crowd*>(crowd)->out();
+            return true;
+          },
+          &computing);
     });
   }
   CHECK(help(*group, false));
@@ -156,13 +157,13 @@ TEST(a_task_that_stopped_gets_a_permit_back_from_a_region) {
       std::atomic<bool>& back;
       Clock::time_point late;
     } until{back, Clock::now() + kPatience};
-    Region::run(rest.arena, this_thread(),
-                {.items = std::numeric_limits<std::size_t>::max(), .width = rest.slots, .fixed = 1},
-                [](void* data, std::size_t, std::size_t, int, ThreadState&) {
-                  spin(20us);
-                  return !static_cast<Until*>(data)->back && CHECK(Clock::now() < static_cast<Until*>(data)->late);
-                },
-                &until);
+    Region::run(
+        rest.arena, this_thread(), {.items = std::numeric_limits<std::size_t>::max(), .width = rest.slots, .fixed = 1},
+        [](void* data, std::size_t, std::size_t, int, ThreadState&) {
+          spin(20us);
+          return !static_cast<Until*>(data)->back && CHECK(Clock::now() < static_cast<Until*>(data)->late);
+        },
+        &until);
   }
   CHECK(help(*group, false));
   CHECK(back);

@@ -43,8 +43,9 @@ extern "C" int sched_getaffinity(pid_t pid, size_t bytes, cpu_set_t* mask) noexc
 namespace {
 
 const std::string kTmpfs = "31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755\n";
-const std::string kV1 = kTmpfs + "32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct\n"
-                                 "33 31 0:30 / /sys/fs/cgroup/cpuset rw,relatime - cgroup cgroup rw,cpuset\n";
+const std::string kV1 = kTmpfs +
+                        "32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct\n"
+                        "33 31 0:30 / /sys/fs/cgroup/cpuset rw,relatime - cgroup cgroup rw,cpuset\n";
 const std::string kV2 = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
 
 /// A temporary directory which stands for "/".
@@ -276,7 +277,8 @@ TEST(bind_mount_of_a_foreign_group_does_not_count) {
 
 TEST(octal_escapes_in_mountinfo_are_names) {
   FakeRoot root("0::/my group/back\\slash/leaf\n",
-                R"(30 23 0:26 /my\040group/back\134slash /mnt/c\040g\011roup rw - cgroup2 cgroup2 rw)" "\n");
+                R"(30 23 0:26 /my\040group/back\134slash /mnt/c\040g\011roup rw - cgroup2 cgroup2 rw)"
+                "\n");
   root.v2("/mnt/c g\troup/leaf", "200000 100000");
   CHECK(root.gives(2, "/mnt/c g\troup/leaf"));
 }
@@ -325,9 +327,9 @@ TEST(garbage_in_proc_is_no_quota) {
     root.v2("/sys/fs/cgroup", "max 100000");
     CHECK(!root.quota());
   }
-  for (const std::string text : {"", "\n", " ", "-", " - ", "- cgroup2 x y",
-                                 "30 23 0:26 / /sys/fs/cgroup rw - cgroup2", "30 23 0:26 / /sys/fs/cgroup rw",
-                                 "- - - - - - - - - -", "\\04 \\ \\0409 \\999 - - -"}) {
+  for (const std::string text :
+       {"", "\n", " ", "-", " - ", "- cgroup2 x y", "30 23 0:26 / /sys/fs/cgroup rw - cgroup2",
+        "30 23 0:26 / /sys/fs/cgroup rw", "- - - - - - - - - -", "\\04 \\ \\0409 \\999 - - -"}) {
     FakeRoot root("0::/\n", text);
     root.v2("/sys/fs/cgroup", "100000 100000");
     CHECK(!root.quota());

@@ -19,7 +19,8 @@ TEST(a_child_forked_from_a_busy_arena_has_an_empty_one_with_as_many_slots) {
   for (int round = 0; round < 3; ++round) {
     check_in_child([&] {
       const Counts counts = rest.arena.counts();
-      CHECK(counts.forked && counts.running == 0 && counts.open_tasks == 0 && counts.arriving == 0 && counts.waiting == 0);
+      CHECK(counts.forked && counts.running == 0 && counts.open_tasks == 0 && counts.arriving == 0 &&
+            counts.waiting == 0);
       const Group group = make(rest.slots + 2);
       Gate inner;
       for (int i = 0; i < rest.slots + 2; ++i) submit(group, [&] { inner.meet(rest.slots + 2); });
@@ -42,12 +43,13 @@ TEST(a_fork_at_any_moment_finds_consistent_lists) {
       while (!stop) {
         for (int j = 0; j < 5; ++j) {
           submit(group, [&] {
-            Region::run(rest.arena, this_thread(), {.items = 8, .width = 3, .fixed = 1},
-                        [](void*, std::size_t, std::size_t, int, ThreadState&) {
-                          spin(5us);
-                          return true;
-                        },
-                        nullptr);
+            Region::run(
+                rest.arena, this_thread(), {.items = 8, .width = 3, .fixed = 1},
+                [](void*, std::size_t, std::size_t, int, ThreadState&) {
+                  spin(5us);
+                  return true;
+                },
+                nullptr);
           });
         }
         help(*group, i == 0);

@@ -24,8 +24,8 @@ Graph::Lists lists(const std::vector<std::vector<Node>>& rows) {
 }
 
 struct Made {
-  explicit Made(const std::vector<std::vector<Node>>& rows, std::vector<std::int64_t> priorities, std::vector<Node> wanted,
-                std::vector<Kind> kinds = {})
+  explicit Made(const std::vector<std::vector<Node>>& rows, std::vector<std::int64_t> priorities,
+                std::vector<Node> wanted, std::vector<Kind> kinds = {})
       : graph(lists(rows), kinds.empty() ? std::vector<Kind>(rows.size(), Kind::task) : kinds, priorities, wanted) {}
   Graph graph;
 

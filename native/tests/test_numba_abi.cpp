@@ -31,7 +31,8 @@ struct Ufunc {
     const auto args_before = args;
     const auto steps_before = steps;
     std::size_t dims[1] = {items};
-    composable_parallel_for(reinterpret_cast<void*>(&add_twice), args.data(), dims, steps.data(), &seen, 0, 3, num_threads);
+    composable_parallel_for(reinterpret_cast<void*>(&add_twice), args.data(), dims, steps.data(), &seen, 0, 3,
+                            num_threads);
     CHECK(args == args_before && steps == steps_before && dims[0] == items);
     CHECK(composable_get_thread_id() == 0);
   }
@@ -69,7 +70,8 @@ TEST(a_ufunc_is_right_for_positive_negative_and_zero_steps_and_any_number_of_thr
       bool right = true;
       for (std::size_t i = 0; i < n; ++i) right = right && out[i] == a[i] + 2 * b[n - 1 - i];
       CHECK(right);
-      Ufunc{{bytes(a.data()), bytes(&b[n - 1]), bytes(&out[n - 1])}, {step(8), step(0), step(-8)}}.run(n, threads, seen);
+      Ufunc{{bytes(a.data()), bytes(&b[n - 1]), bytes(&out[n - 1])}, {step(8), step(0), step(-8)}}.run(n, threads,
+                                                                                                       seen);
       right = true;
       for (std::size_t i = 0; i < n; ++i) right = right && out[n - 1 - i] == a[i] + 2 * b[n - 1];
       CHECK(right);
@@ -111,8 +113,8 @@ TEST(reduce_and_accumulate_run_as_one_call_on_the_calling_thread) {
       CHECK(out[n - 1] == 1.0 + 2.0 * (n - 1) && accumulate.calls == 1);
       std::fill(out.begin(), out.end(), 1.0);
       Seen backwards;  // the same from the end, on a reversed view
-      Ufunc{{bytes(&out[n - 1]), bytes(&in[n - 2]), bytes(&out[n - 2])}, {step(-8), step(-8), step(-8)}}.run(n - 1, threads,
-                                                                                                          backwards);
+      Ufunc{{bytes(&out[n - 1]), bytes(&in[n - 2]), bytes(&out[n - 2])}, {step(-8), step(-8), step(-8)}}.run(
+          n - 1, threads, backwards);
       CHECK(out[0] == 1.0 + 2.0 * (n - 1) && backwards.calls == 1);
     }
   }
@@ -168,7 +170,8 @@ TEST(more_arguments_and_dimensions_than_fit_inline) {
       for (std::size_t i = 0; i < dim[0]; ++i) ++*reinterpret_cast<int*>(arg[k] + i * stride[k]);
     }
   };
-  composable_parallel_for(reinterpret_cast<void*>(+kernel), args.data(), dims.data(), steps.data(), nullptr, kDims, kArgs, 4);
+  composable_parallel_for(reinterpret_cast<void*>(+kernel), args.data(), dims.data(), steps.data(), nullptr, kDims,
+                          kArgs, 4);
   for (const auto& one : data) CHECK(std::count(one.begin(), one.end(), 2) == 500);
 }
 

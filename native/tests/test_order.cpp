@@ -143,9 +143,7 @@ TEST(cycles_are_found_wherever_they_are) {
   CHECK(!has_cycle({{}, {0}, {0, 1}, {2, 1, 0}}));
 }
 
-TEST(a_dependency_named_twice_counts_once) {
-  CHECK(order({{}, {0, 0}, {1, 0, 1}}) == (Priorities{0, 1, 2}));
-}
+TEST(a_dependency_named_twice_counts_once) { CHECK(order({{}, {0, 0}, {1, 0, 1}}) == (Priorities{0, 1, 2})); }
 
 TEST(random_graphs_are_ordered_from_roots_to_leaves) {
   std::mt19937 random(5);

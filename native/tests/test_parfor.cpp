@@ -25,14 +25,15 @@ const Errors kErrors = {.pending = []() noexcept { return pending_error != 0; },
                           ++taken;
                           return reinterpret_cast<void*>(std::exchange(pending_error, 0));
                         },
-                        .give = [](void* error) noexcept {
-                          if (pending_error == 0) {
-                            ++given;
-                            pending_error = reinterpret_cast<long>(error);
-                          } else {
-                            ++dropped;
-                          }
-                        },
+                        .give =
+                            [](void* error) noexcept {
+                              if (pending_error == 0) {
+                                ++given;
+                                pending_error = reinterpret_cast<long>(error);
+                              } else {
+                                ++dropped;
+                              }
+                            },
                         .drop = [](void*) noexcept { ++dropped; }};
 
 /// A parfor over inclusive bounds: `body(starts, ends, id)` for each division that is not empty.
@@ -90,7 +91,8 @@ TEST(a_parfor_visits_every_iteration_once) {
         for (std::size_t d = 0; d < starts.size(); ++d) size *= static_cast<std::size_t>(ends[d] - starts[d] + 1);
         std::vector<std::atomic<int>> visits(size);
         Parfor loop;
-        loop.body = [&, &from = starts, &to = ends](const std::intptr_t* first, const std::intptr_t* last, std::size_t) {
+        loop.body = [&, &from = starts, &to = ends](const std::intptr_t* first, const std::intptr_t* last,
+                                                    std::size_t) {
           std::vector<std::intptr_t> at(first, first + from.size());
           for (bool more = true; more;) {
             std::size_t place = 0;

@@ -158,15 +158,15 @@ TEST(runners_step_back_for_a_thread_of_the_program) {
     for (int i = 0; i < 50; ++i) Loop({.items = 20, .width = rest.slots, .fixed = 1}, spinning(5us)).check();
     state.over = true;
   });
-  Region::run(rest.arena, this_thread(),
-              {.items = std::numeric_limits<std::size_t>::max(), .width = rest.slots, .fixed = 1},
-              [](void* data, std::size_t, std::size_t, int runner, ThreadState&) {
-                Long& seen = *static_cast<Long*>(data);
-                spin(20us);
-                if (runner > 0) seen.shared = true;
-                return !seen.over && CHECK(Clock::now() < seen.late);
-              },
-              &state);
+  Region::run(
+      rest.arena, this_thread(), {.items = std::numeric_limits<std::size_t>::max(), .width = rest.slots, .fixed = 1},
+      [](void* data, std::size_t, std::size_t, int runner, ThreadState&) {
+        Long& seen = *static_cast<Long*>(data);
+        spin(20us);
+        if (runner > 0) seen.shared = true;
+        return !seen.over && CHECK(Clock::now() < seen.late);
+      },
+      &state);
   other.join();
   CHECK(rest.arena.counts().peak_running <= std::max(2, rest.slots));
 }
@@ -179,13 +179,13 @@ TEST(many_program_threads_at_once_never_exceed_the_larger_of_both_counts) {
     for (int i = 0; i < threads; ++i) {
       program.emplace_back([&] {
         for (int round = 0; round < 60; ++round) {
-          Loop({.items = 60, .width = 2 + round % 5, .fixed = static_cast<std::size_t>(round % 3)},
-               [&](std::size_t, std::size_t, int) {
-                 crowd.in();
-                 spin(5us);
-                 crowd.out();
-                 return true;
-               }).check();
+          const Region::Shape shape{.items = 60, .width = 2 + round % 5, .fixed = static_cast<std::size_t>(round % 3)};
+          Loop(shape, [&](std::size_t, std::size_t, int) {
+            crowd.in();
+            spin(5us);
+            crowd.out();
+            return true;
+          }).check();
         }
       });
     }

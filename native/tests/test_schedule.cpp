@@ -56,7 +56,8 @@ void check_covered_once(const Bounds& starts, const Bounds& ends, std::size_t di
   const std::size_t dims = starts.size();
   const Schedule made = schedule(starts, ends, divisions);
   std::size_t total = 1;
-  for (std::size_t d = 0; d < dims; ++d) total *= ends[d] < starts[d] ? 0 : static_cast<std::size_t>(ends[d] - starts[d] + 1);
+  for (std::size_t d = 0; d < dims; ++d)
+    total *= ends[d] < starts[d] ? 0 : static_cast<std::size_t>(ends[d] - starts[d] + 1);
   std::vector<int> seen(total, 0);
   bool inside = true, well_formed = true;
   for (std::size_t i = 0; i < divisions; ++i) {
@@ -67,7 +68,8 @@ void check_covered_once(const Bounds& starts, const Bounds& ends, std::size_t di
     Bounds at(dims);
     for (std::size_t d = 0; d < dims; ++d) {
       at[d] = made.start(i, d);
-      inside = inside && starts[d] <= made.start(i, d) && made.start(i, d) <= made.end(i, d) && made.end(i, d) <= ends[d];
+      inside =
+          inside && starts[d] <= made.start(i, d) && made.start(i, d) <= made.end(i, d) && made.end(i, d) <= ends[d];
     }
     if (!inside) break;
     for (bool more = true; more;) {

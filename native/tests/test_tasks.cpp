@@ -163,16 +163,17 @@ TEST(regions_in_tasks_never_exceed_the_slots) {
   } sum;
   for (int i = 0; i < 60; ++i) {
     submit(group, [&] {
-      Region::run(rest.arena, this_thread(), {.items = 40, .width = 4, .fixed = 1},
-                  [](void* data, std::size_t, std::size_t, int, ThreadState&) {
-                    Sum& all = *static_cast<Sum*>(data);
-                    all.crowd.in();
-                    spin(3us);
-                    ++all.items;
-                    all.crowd.out();
-                    return true;
-                  },
-                  &sum);
+      Region::run(
+          rest.arena, this_thread(), {.items = 40, .width = 4, .fixed = 1},
+          [](void* data, std::size_t, std::size_t, int, ThreadState&) {
+            Sum& all = *static_cast<Sum*>(data);
+            all.crowd.in();
+            spin(3us);
+            ++all.items;
+            all.crowd.out();
+            return true;
+          },
+          &sum);
     });
   }
   CHECK(help(*group));
@@ -192,19 +193,19 @@ TEST(a_task_submitted_beside_a_long_region_need_not_wait_for_its_end) {
     std::atomic<bool> ran{false};
     Clock::time_point late = Clock::now() + kPatience;
   } state{group};
-  Region::run(rest.arena, this_thread(),
-              {.items = std::numeric_limits<std::size_t>::max(), .width = rest.slots, .fixed = 1},
-              [](void* data, std::size_t, std::size_t, int runner, ThreadState&) {
-                Long& seen = *static_cast<Long*>(data);
-                spin(20us);
-                if (runner > 0) ++seen.blocks;
-                if (runner == 0 && seen.blocks > 100 && !seen.submitted) {
-                  seen.submitted = true;
-                  submit(seen.group, [&] { seen.ran = true; });
-                }
-                return !seen.ran && CHECK(Clock::now() < seen.late);
-              },
-              &state);
+  Region::run(
+      rest.arena, this_thread(), {.items = std::numeric_limits<std::size_t>::max(), .width = rest.slots, .fixed = 1},
+      [](void* data, std::size_t, std::size_t, int runner, ThreadState&) {
+        Long& seen = *static_cast<Long*>(data);
+        spin(20us);
+        if (runner > 0) ++seen.blocks;
+        if (runner == 0 && seen.blocks > 100 && !seen.submitted) {
+          seen.submitted = true;
+          submit(seen.group, [&] { seen.ran = true; });
+        }
+        return !seen.ran && CHECK(Clock::now() < seen.late);
+      },
+      &state);
   CHECK(help(*group));
 }
 
@@ -378,7 +379,8 @@ TEST(a_group_that_nobody_owns_lives_until_its_last_task_has_ended) {
     }
   }
   CHECK(eventually([&] { return ran == 900; }));
-  CHECK(eventually([&] { return std::all_of(groups.begin(), groups.end(), [](auto& group) { return group.expired(); }); }));
+  CHECK(eventually(
+      [&] { return std::all_of(groups.begin(), groups.end(), [](auto& group) { return group.expired(); }); }));
 }
 
 TEST(a_waiter_is_told_idle_moved_or_late) {

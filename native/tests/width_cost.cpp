@@ -1,4 +1,5 @@
-// What a task costs the core: its start and its end, widths of BLAS and OpenMP included. For benchmarks/bench_width_cost.py.
+// What a task costs the core: its start and its end, widths of BLAS and OpenMP included. For
+// benchmarks/bench_width_cost.py.
 //
 //   width_cost alone|queued|uncounted [library...]
 //
@@ -45,10 +46,13 @@ Sample once(const std::function<void()>& run) {
   run();
   const std::chrono::duration<double> wall = std::chrono::steady_clock::now() - start;
   getrusage(RUSAGE_SELF, &after);
-  const auto seconds = [](const timeval& time) { return static_cast<double>(time.tv_sec) + 1e-6 * static_cast<double>(time.tv_usec); };
-  return {.wall = wall.count(),
-          .cpu = seconds(after.ru_utime) + seconds(after.ru_stime) - seconds(before.ru_utime) - seconds(before.ru_stime),
-          .switches = after.ru_nvcsw + after.ru_nivcsw - before.ru_nvcsw - before.ru_nivcsw};
+  const auto seconds = [](const timeval& time) {
+    return static_cast<double>(time.tv_sec) + 1e-6 * static_cast<double>(time.tv_usec);
+  };
+  return {
+      .wall = wall.count(),
+      .cpu = seconds(after.ru_utime) + seconds(after.ru_stime) - seconds(before.ru_utime) - seconds(before.ru_stime),
+      .switches = after.ru_nvcsw + after.ru_nivcsw - before.ru_nvcsw - before.ru_nivcsw};
 }
 
 void alone(Arena& arena) {
@@ -76,7 +80,9 @@ void uncounted(Arena& arena) {
 class Queue {
  public:
   explicit Queue(Arena& arena)
-      : arena_(arena), others_(static_cast<std::size_t>(arena.slots() - 1)), group_(std::make_shared<TaskGroup>(arena, 2)) {
+      : arena_(arena),
+        others_(static_cast<std::size_t>(arena.slots() - 1)),
+        group_(std::make_shared<TaskGroup>(arena, 2)) {
     arena.enter(this_thread());
     for (ThreadState& other : others_) arena.enter(other);
   }
@@ -146,7 +152,8 @@ int main(int argc, char** argv) {
     for (int round = 0; round <= kRounds; ++round) samples.push_back(once([&] { run(arena); }));
   }
   samples.erase(samples.begin());  // the first one finds the libraries
-  std::sort(samples.begin(), samples.end(), [](const Sample& one, const Sample& other) { return one.wall < other.wall; });
+  std::sort(samples.begin(), samples.end(),
+            [](const Sample& one, const Sample& other) { return one.wall < other.wall; });
   const Sample& median = samples[samples.size() / 2];
   std::printf("{\"wall_s\": %.3e, \"cpu_s\": %.3e, \"switches\": %ld, \"threads\": %d, \"libraries\": %zu}\n",
               median.wall / kTasks, median.cpu / kTasks, median.switches, count_threads(),

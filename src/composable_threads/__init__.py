@@ -1,7 +1,7 @@
 """One thread pool for Numba, Joblib, Dask, NumPy and plain executors.
 
-Importing this package loads libtbb and this project's native module and registers the name ``composable`` with the hosts
-that are, or will be, imported; it imports none of them.
+Importing this package loads libtbb and this project's native module and registers the name ``composable`` with the
+hosts that are, or will be, imported; it imports none of them.
 """
 
 from __future__ import annotations
@@ -52,8 +52,15 @@ _composable_threads_boot.boot()
 def deterministic(on: bool = True) -> None:
     """Make Numba's parallel reductions bitwise equal from run to run, for a given thread count.
 
-    Then a parallel loop has as many divisions as threads, so an unbalanced one is not balanced. ``COMPOSABLE_DETERMINISTIC=1``
-    in the environment does the same from the start.
+    Then a parallel loop has as many divisions as threads, so an unbalanced one is not balanced.
+    ``COMPOSABLE_DETERMINISTIC=1`` in the environment does the same from the start.
+
+    >>> import composable_threads
+    >>> composable_threads.deterministic(True)
+    >>> composable_threads.deterministic("yes")
+    Traceback (most recent call last):
+        ...
+    TypeError: deterministic() takes True or False, not 'yes'
     """
     if not isinstance(on, bool):
         raise TypeError(f"deterministic() takes True or False, not {on!r}")

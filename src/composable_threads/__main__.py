@@ -167,7 +167,8 @@ def main(words: list[str]) -> None:
     parser.add_argument("--version", action="version", version=f"composable-threads {__version__}")
     ours, program = split_at_program(words)
     if program[:1] == ["info"]:
-        return info([*ours, *program[1:]])
+        info([*ours, *program[1:]])
+        return
     if program[:1] == ["compare"]:
         compare([*ours, *program[1:]])
     options, program = parse_program_words(parser, words)

@@ -36,8 +36,18 @@ class blocking:
     """Context in which a task waits for something outside the arena: I/O, a lock, another task.
 
     Its permit serves another thread meanwhile; at the end the task may have to wait for a free one. Outside tasks,
-    and nested in another one, it does nothing. Do not compute in it: that would be one thread more than the arena's size.
-    Raises RuntimeError if a context is entered twice or left by another thread.
+    and nested in another one, it does nothing. Do not compute in it: that would be one thread more than the arena's
+    size. Raises RuntimeError if a context is entered twice or left by another thread.
+
+    >>> import time
+    >>> from composable_threads import Executor, blocking
+    >>> def fetch(page):
+    ...     with blocking():
+    ...         time.sleep(0.01)  # a server's answer
+    ...     return page * 2
+    >>> with Executor() as executor:
+    ...     list(executor.map(fetch, range(4)))
+    [0, 2, 4, 6]
     """
 
     __slots__ = ("_had", "_lender", "_thread")
@@ -49,8 +59,9 @@ class blocking:
         if self._thread is not None:
             raise RuntimeError("this blocking() context is in use already; make one per block")
         self._thread = threading.get_ident()
-        # Another task of the same executor may take the place, unless the user said how many may have begun at once. Where
-        # the task awaits work that it asked for itself this would only begin ever more tasks of the outermost level.
+        # Another task of the same executor may take the place, unless the user said how many may have begun at once.
+        # Where the task awaits work that it asked for itself this would only begin ever more tasks of the outermost
+        # level.
         self._lender = here.running[0] if here.running else None
         if self._lender is not None:
             self._lender.lend(1)
@@ -72,5 +83,12 @@ def task() -> _native.TaskContext:
 
     It counts among the arena's threads, and its BLAS and OpenMP calls get the width that is their share. In a task, and
     nested in itself, it does nothing. Raises RuntimeError if a context is entered twice or left by another thread.
+
+    >>> import composable_threads
+    >>> composable_threads.reset_peak()
+    >>> with composable_threads.task():
+    ...     total = sum(range(10))
+    >>> composable_threads.info()["peak_running"]
+    1
     """
     return _native.TaskContext()

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SONAME = "libtbb.so.12"
 OLDEST = (2022, 2)
@@ -55,7 +59,7 @@ def load() -> str:
     return path
 
 
-def _open_first(dlopen) -> tuple[int, str]:
+def _open_first(dlopen: Callable[[str, int], int]) -> tuple[int, str]:
     tried = []
     for folder in candidates():
         path = os.path.join(folder, SONAME)

@@ -34,20 +34,21 @@ class _Failure:
 class MapCalls:
     """The calls of one `map` in an executor's group. Each run of it runs the next call that nobody has drawn.
 
-    Results are left in a list. What the consumer waits for is a number in `_awaited`: whoever has that result puts a token
-    into `_arrived`. One that comes late, when the consumer has seen the result already, makes the next wait look twice.
+    Results are left in a list. What the consumer waits for is a number in `_awaited`: whoever has that result puts a
+    token into `_arrived`. One that comes late, when the consumer has seen the result already, makes the next wait look
+    twice.
     """
 
-    def __init__(self, tasks: _Tasks, fn: Callable):
+    def __init__(self, tasks: _Tasks, fn: Callable[..., Any]):
         self._tasks = tasks
         self._fn = fn
-        self._calls: deque[tuple[int, tuple, Any]] = deque()  # number, arguments, context
+        self._calls: deque[tuple[int, tuple[Any, ...], Any]] = deque()  # number, arguments, context
         self._outcomes: list[Any] = []
         self._awaited = -1
         self._depth = _native.deepen()
         self._arrived: SimpleQueue[None] = SimpleQueue()
 
-    def submit_all(self, iterables: tuple[Iterable, ...], in_context: bool) -> None:
+    def submit_all(self, iterables: tuple[Iterable[Any], ...], in_context: bool) -> None:
         """Draw from `iterables` until the shortest ends; what was drawn is submitted before more is."""
         arguments = enumerate(zip(*iterables, strict=False))
         piece = _PIECE if all(type(iterable) in _INERT for iterable in iterables) else 1
@@ -87,12 +88,14 @@ class MapCalls:
         except IndexError:
             return False
         tasks, running, outside = self._tasks, here.running, here.work
+        if context is None:
+            context = tasks.context_here()
         running.append(tasks)
         here.work = None
         _native.nest(self._depth)
         try:
             tasks.prepare_thread()
-            outcome = self._fn(*arguments) if context is None else context.run(self._fn, *arguments)
+            outcome = context.run(self._fn, *arguments)
         except BaseException as error:
             outcome = _Failure(error)
         running.pop()

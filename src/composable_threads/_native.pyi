@@ -10,8 +10,8 @@ _Integers: TypeAlias = array[int] | bytes | bytearray | memoryview | Sequence[in
 class TaskGroup:
     """The tasks of one call, executor or graph, in order of submission; at most `limit` at once.
 
-    A callable that is submitted for several runs is called as often, each time as a task; where it returns False nothing is
-    left for it to do, and the runs it is still queued for are dropped.
+    A callable that is submitted for several runs is called as often, each time as a task; where it returns False
+    nothing is left for it to do, and the runs it is still queued for are dropped.
     """
 
     limit: int
@@ -19,12 +19,11 @@ class TaskGroup:
     def submit(self, callable: Callable[[], object], runs: int = 1) -> None: ...
     def withdraw(self, callable: Callable[[], object]) -> None:
         """Drop the runs for which exactly this object is queued."""
-    def help(
-        self, check: Callable[[], bool] | None = None, run: bool = True, timeout: float | None = None
-    ) -> bool:
+    def help(self, check: Callable[[], bool] | None = None, run: bool = True, timeout: float | None = None) -> bool:
         """Wait until the group is idle (True), `check` is true or `timeout` seconds passed (False).
 
-        `check` is asked at first and after every nudge(); without `run` also when tasks ended. With `run` the calling thread runs the group's tasks meanwhile. Raises KeyboardInterrupt in the main thread.
+        `check` is asked at first and after every nudge(); without `run` also when tasks ended. With `run` the calling
+        thread runs the group's tasks meanwhile. Raises KeyboardInterrupt in the main thread.
         """
     def drop_queued(self, each: Callable[[Any], object] | None = None) -> None: ...
     def nudge(self) -> None: ...
@@ -100,7 +99,7 @@ def order(
     """
 
 class UserLimits:
-    """A limit that the user sets in the libraries: made before, begun after they are set, ended after they are set back."""
+    """A limit that the user sets in the libraries: made before, begun after they are set, ended when set back."""
 
     def begin(self, counts: dict[str, int]) -> None: ...
     def end(self) -> None: ...

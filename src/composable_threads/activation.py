@@ -61,14 +61,14 @@ def activate(*, slots: int | None = None) -> Activation:
     """Route Numba, Joblib, Dask, ``ThreadPool`` and ``ThreadPoolExecutor`` to the arena.
 
     Only what the program left to its default or asked threads for is routed: a Numba threading layer, Joblib process
-    backend or Dask scheduler that it names stays. Pools that exist already keep their threads. Numba's layer is chosen once
-    per process: one that was launched before stays, and ours stays after the end.
+    backend or Dask scheduler that it names stays. Pools that exist already keep their threads. Numba's layer is chosen
+    once per process: one that was launched before stays, and ours stays after the end.
 
-    BLAS and OpenMP libraries that are loaded from now on let idle helper threads sleep soon, unless the environment says
-    how long they spin. Widths above P (a container's quota that a library does not see) are lowered to P on the
-    calling thread, on the thread that imports the library and on those that the program starts from now on. MKL keeps the
-    threading layer it has: on oneTBB, with ``MKL_THREADING_LAYER=TBB``, it runs on the arena's threads, but knows no
-    ``mkl.set_num_threads`` and no ``MKL_NUM_THREADS``, so that is the user's choice.
+    BLAS and OpenMP libraries that are loaded from now on let idle helper threads sleep soon, unless the environment
+    says how long they spin. Widths above P (a container's quota that a library does not see) are lowered to P on the
+    calling thread, on the thread that imports the library and on those that the program starts from now on. MKL keeps
+    the threading layer it has: on oneTBB, with ``MKL_THREADING_LAYER=TBB``, it runs on the arena's threads, but knows
+    no ``mkl.set_num_threads`` and no ``MKL_NUM_THREADS``, so that is the user's choice.
 
     Parameters
     ----------
@@ -81,6 +81,16 @@ def activate(*, slots: int | None = None) -> Activation:
         If `slots` is not a whole number of at least 1, or ``COMPOSABLE_NUM_THREADS`` is not.
     RuntimeError
         If the arena has begun to run with another size.
+
+    Examples
+    --------
+    >>> import threading
+    >>> from concurrent.futures import ThreadPoolExecutor
+    >>> from composable_threads import activate
+    >>> with activate():
+    ...     with ThreadPoolExecutor() as executor:
+    ...         executor.submit(lambda: threading.current_thread().name).result().split("-")[0]
+    'composable'
     """
     if slots is not None:
         check_workers(slots, "slots")
@@ -155,7 +165,7 @@ def _patch_executor(executor: Any) -> None:
         max_workers: Any = None,
         thread_name_prefix: str = "",
         initializer: Any = None,
-        initargs: tuple = (),
+        initargs: tuple[Any, ...] = (),
         **options: Any,
     ) -> None:
         stock_init(self, max_workers, thread_name_prefix, initializer, initargs, **options)
@@ -212,7 +222,7 @@ def _outlive(executor: Any) -> None:
 def _patch_thread_pool(pool: Any) -> None:
     stock_init = pool.__init__
 
-    def __init__(self: Any, processes: Any = None, initializer: Any = None, initargs: tuple = ()) -> None:
+    def __init__(self: Any, processes: Any = None, initializer: Any = None, initargs: tuple[Any, ...] = ()) -> None:
         if type(self) is pool:
             self.__class__ = ThreadPool
             ThreadPool.__init__(self, processes, initializer, initargs)
@@ -223,8 +233,8 @@ def _patch_thread_pool(pool: Any) -> None:
 
 
 def _patch_thread(thread: Any) -> None:
-    # The first thing that a thread does, in Python 3.10 to 3.13. `run` is its subclasses', and a frame of ours in it would
-    # show in tracebacks.
+    # The first thing that a thread does, in Python 3.10 to 3.13. `run` is its subclasses', and a frame of ours in it
+    # would show in tracebacks.
     stock = getattr(thread, "_set_ident", None)
     if stock is None:
         return

@@ -10,8 +10,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor as _BaseExecutor
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.thread import BrokenThreadPool
 from typing import Any
 
@@ -22,12 +21,16 @@ from ._map import MapCalls
 _executors: weakref.WeakSet[_Tasks] = weakref.WeakSet()
 _interpreter_ends = False
 _BROKEN = "A thread initializer failed, the thread pool is not usable anymore"
-# So many tasks that wait for one another share a stack; then one sleeps and the next has a thread, and stack, of its own.
+# So many tasks that wait for one another share a stack; then one sleeps and the next has a thread, and stack, of its
+# own.
 _DEEPEST = 16
 
 
-class ArenaFuture(Future):
-    """A future of the arena. A task that waits for it runs it itself if it has not started, else gives its permit away."""
+class ArenaFuture(Future[Any]):
+    """A future of the arena.
+
+    A task that waits for it runs it itself if it has not started, else gives its permit away.
+    """
 
     def __init__(self, tasks: _Tasks, work: _Work):
         super().__init__()
@@ -38,9 +41,10 @@ class ArenaFuture(Future):
         return self._await(super().result, timeout)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        return self._await(super().exception, timeout)
+        error: BaseException | None = self._await(super().exception, timeout)
+        return error
 
-    def _await(self, wait: Callable, timeout: float | None) -> Any:
+    def _await(self, wait: Callable[..., Any], timeout: float | None) -> Any:
         if self.done() or not (here.running or _native.holds_permit()):
             return wait(timeout)
         work = self._work
@@ -65,7 +69,7 @@ class _AwaitedEvent(threading.Event):
             return super().wait(timeout)
 
 
-class _Waiters(list):
+class _Waiters(list[Any]):
     """What stands in ``Future._waiters``: who waits by ``concurrent.futures.wait`` and ``as_completed``.
 
     While a task, or an iteration of a region, sleeps there its permit serves others.
@@ -96,13 +100,16 @@ class _Work:
 
     __slots__ = ("_args", "_claim", "_context", "_fn", "_kwargs", "_outer", "_outer_depth", "future", "live", "tasks")
 
-    def __init__(self, tasks: _Tasks, context: Any, fn: Callable, args: tuple, kwargs: dict):
+    def __init__(
+        self, tasks: _Tasks, context: Any, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ):
         self.tasks = tasks
-        self.future: ArenaFuture | None = ArenaFuture(tasks, self)
+        # These are None once somebody has claimed it.
+        self.future: Any = ArenaFuture(tasks, self)
         self._context = context
-        self._fn = fn
-        self._args = args
-        self._kwargs = kwargs
+        self._fn: Any = fn
+        self._args: Any = args
+        self._kwargs: Any = kwargs
         self._claim = [None]
         self.live = True
         self._outer: _Work | None = here.work  # submitted by it ...
@@ -139,13 +146,15 @@ class _Work:
         if not future.set_running_or_notify_cancel():
             return
         running, outside = here.running, here.work
+        if context is None:
+            context = tasks.context_here()
         running.append(tasks)
         here.work = self
         if self._outer is not None or self._outer_depth:
             _native.nest(self._depth())
         try:
             tasks.prepare_thread()
-            result = fn(*args, **kwargs) if context is None else context.run(fn, *args, **kwargs)
+            result = context.run(fn, *args, **kwargs)
         except BaseException as error:
             running.pop()
             here.work = outside
@@ -164,12 +173,21 @@ def _settle(settle: Callable[[Any], None], outcome: Any) -> None:
     try:
         settle(outcome)
     except BaseException:
-        # A callback's, of which futures log an Exception only. It is nobody's result: a task that waits here must not see it.
+        # A callback's, of which futures log an Exception only. It is nobody's result: a task that waits here must not
+        # see it.
         if threading.current_thread() is threading.main_thread():  # Ctrl-C
             raise
         import logging
 
-        logging.getLogger("concurrent.futures").critical("Exception in worker", exc_info=True)  # what the stock one says
+        # What the stock one says.
+        logging.getLogger("concurrent.futures").critical("Exception in worker", exc_info=True)
+
+
+class _Place(threading.local):
+    """What an executor keeps in each thread that runs its tasks."""
+
+    prepared = False
+    context: contextvars.Context | None = None
 
 
 class _Tasks:
@@ -178,7 +196,7 @@ class _Tasks:
     Shared by `Executor` and by a `ThreadPoolExecutor` that was made under ``activate()``.
     """
 
-    def __init__(self, limit: int, limited: bool, initializer: Callable | None, initargs: tuple):
+    def __init__(self, limit: int, limited: bool, initializer: Callable[..., Any] | None, initargs: tuple[Any, ...]):
         self.limited = limited  # by the user
         self._limit = min(limit, MOST_AT_ONCE)
         self._lent = 0
@@ -186,7 +204,7 @@ class _Tasks:
         self.group = _native.TaskGroup(self._limit)
         self.initializer = initializer
         self._initargs = initargs
-        self._prepared = threading.local()
+        self._place = _Place()
         self._broken = False
         self._closed = False
         self._lock = threading.RLock()  # a signal handler or a destructor may come in between
@@ -199,17 +217,27 @@ class _Tasks:
         if self._thread_is_prepared():
             return
         try:
-            self.initializer(*self._initargs)  # type: ignore[misc]
+            (self._place.context or contextvars.Context()).run(self.initializer, *self._initargs)  # type: ignore[arg-type]
         except BaseException:
             import logging
 
             logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=True)
             self._broken = True
             raise BrokenThreadPool(_BROKEN) from None
-        self._prepared.done = True
+        self._place.prepared = True
 
     def _thread_is_prepared(self) -> bool:
-        return self.initializer is None or getattr(self._prepared, "done", False)
+        return self.initializer is None or self._place.prepared
+
+    def context_here(self) -> contextvars.Context:
+        """For a task that brings none: empty at first and the same in all tasks on this thread, as in a stock pool.
+
+        A worker's own would show what tasks of other executors left in it.
+        """
+        context = self._place.context
+        if context is None:
+            context = self._place.context = contextvars.Context()
+        return context.copy() if self in here.running else context  # entered once at a time
 
     def may_run_here(self) -> bool:
         """Whether the task on this thread that waits for one of these may run it on its own stack.
@@ -223,11 +251,13 @@ class _Tasks:
             return not self.limited or self in here.running
         return self.limited and self in here.running and self.group.active >= self.group.limit
 
-    def submit(self, context: contextvars.Context | None, fn: Callable, args: tuple, kwargs: dict) -> ArenaFuture:
+    def submit(
+        self, context: contextvars.Context | None, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> ArenaFuture:
         work = _Work(self, context, fn, args, kwargs)
-        future = work.future
+        future: ArenaFuture = work.future
         self.submit_runs(work, 1)
-        return future  # type: ignore[return-value]
+        return future
 
     def submit_runs(self, work: Callable[[], Any], runs: int) -> None:
         """Queue so many runs of `work`, each a task; it has a method `cancel`, for a shutdown."""
@@ -241,7 +271,7 @@ class _Tasks:
             self.group.submit(work, runs)
 
     def map(
-        self, fn: Callable, iterables: tuple[Iterable, ...], timeout: float | None, *, in_context: bool
+        self, fn: Callable[..., Any], iterables: tuple[Iterable[Any], ...], timeout: float | None, *, in_context: bool
     ) -> Iterator[Any]:
         """What ``concurrent.futures.Executor.map`` does; `in_context`: each call in a copy of the caller's context."""
         try:
@@ -256,9 +286,10 @@ class _Tasks:
             raise
         return calls.results(end)
 
-    # Where the user set no limit it is the arena's size, so that tasks which wait for their own inner work do not make room
-    # for ever more of the outermost level. But a task that waits for something outside the arena gives its place to another,
-    # and so does one that waits for tasks of this executor, which may be queued behind it.
+    # Where the user set no limit it is that of the stock executor, or the arena's size if that is larger, so that tasks
+    # which wait for their own inner work do not make room for ever more of the outermost level. But a task that waits
+    # for something outside the arena gives its place to another, and so does one that waits for tasks of this executor,
+    # which may be queued behind it.
 
     def lend(self, places: int) -> None:
         """Let so many tasks more begin; an executor whose limit is the user's lends none."""
@@ -299,8 +330,10 @@ class _Tasks:
         self.group.help(run=False)
 
     def renew_after_fork(self) -> None:
-        # Another thread of the parent may have been in submit().
+        # Another thread of the parent may have been in submit(), and this one in a task, in whose context it still is.
         self._lock = threading.RLock()
+        prepared, self._place = self._place.prepared, _Place()
+        self._place.prepared = prepared
 
 
 def _renew_after_fork() -> None:
@@ -339,52 +372,93 @@ def check_workers(max_workers: Any, name: str = "max_workers") -> int | None:
     return count
 
 
-class Executor(_BaseExecutor):
+class Executor(ThreadPoolExecutor):
     """An executor whose tasks run in the arena, beside everything else that does.
 
     Parameters
     ----------
     max_workers : int, optional
-        At most so many of its tasks at once; default: as many as the arena's size, and more while some are blocked.
-        More than the arena's size compute at no time.
+        At most so many of its tasks at once; default: as many as the arena's size, a few more while some are blocked,
+        as in the original, and any number while these say so (`blocking`). More than the arena's size compute at no
+        time.
     thread_name_prefix : str, optional
         Accepted for compatibility; the arena's threads have names of their own.
     initializer, initargs : callable, tuple, optional
         Called once in every thread before it runs its first task of this executor.
 
     Tasks see a copy of the context variables of their submitter. Futures are ``concurrent.futures.Future``; a task may
-    wait for another task of the same executor without a deadlock.
+    wait for another task of the same executor without a deadlock. It is a ``ThreadPoolExecutor``, because asyncio's
+    ``set_default_executor`` takes no other, but has no threads of its own.
 
     Raises
     ------
     ValueError, TypeError
         For a `max_workers` that is not a whole number above 0, an `initializer` that is not callable.
+
+    Examples
+    --------
+    >>> from composable_threads import Executor
+    >>> with Executor() as executor:
+    ...     later = executor.submit(pow, 2, 10)
+    ...     squares = list(executor.map(lambda n: n * n, range(5)))
+    >>> later.result(), squares
+    (1024, [0, 1, 4, 9, 16])
+
+    A task may wait for others:
+
+    >>> def total(n):
+    ...     parts = [executor.submit(total, n - part) for part in (1, 2)] if n > 1 else []
+    ...     return sum(part.result() for part in parts) if parts else n
+    >>> with Executor() as executor:
+    ...     executor.submit(total, 8).result()
+    21
+
+    It serves an event loop:
+
+    >>> import asyncio
+    >>> async def main():
+    ...     asyncio.get_running_loop().set_default_executor(Executor())
+    ...     return await asyncio.to_thread(sum, [1, 2, 3])
+    >>> asyncio.run(main())
+    6
     """
 
     def __init__(
         self,
         max_workers: int | None = None,
         thread_name_prefix: str = "",
-        initializer: Callable | None = None,
-        initargs: tuple = (),
+        initializer: Callable[..., Any] | None = None,
+        initargs: tuple[Any, ...] = (),
     ):
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
-        self._max_workers = check_workers(max_workers) or _native.slots()
-        self._tasks = _Tasks(self._max_workers, max_workers is not None, initializer, initargs)
+        workers = check_workers(max_workers) or _native.slots()
+        super().__init__(workers, thread_name_prefix or "composable")
+        # What the stock one would have for its default, of which some may be asleep: asyncio's default executor is
+        # given whatever blocks.
+        limit = max(workers, min(32, workers + 4)) if max_workers is None else workers
+        self._tasks = _Tasks(limit, max_workers is not None, initializer, initargs)
 
-    def submit(self, fn: Callable, /, *args: Any, **kwargs: Any) -> Future:
+    def _adjust_thread_count(self) -> None:
+        pass  # `activate()` leaves alone what has its own
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Schedule ``fn(*args, **kwargs)``; raises RuntimeError after shutdown."""
         return self._tasks.submit(contextvars.copy_context(), fn, args, kwargs)
 
     def map(
-        self, fn: Callable, *iterables: Iterable, timeout: float | None = None, chunksize: int = 1, **options: Any
+        self,
+        fn: Callable[..., Any],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        **options: Any,
     ) -> Iterator[Any]:
         """``map(fn, *iterables)`` with its calls as tasks, begun at once and in order; results come in order.
 
-        `timeout`: seconds from now after which a result that is not there is a TimeoutError. `chunksize` is ignored, as by
-        ``ThreadPoolExecutor``: every call is a task. Where a call raises, its error is raised in the place of the result; then,
-        or if the iterator is closed, the calls that have not begun are dropped.
+        `timeout`: seconds from now after which a result that is not there is a TimeoutError. `chunksize` is ignored, as
+        by ``ThreadPoolExecutor``: every call is a task. Where a call raises, its error is raised in the place of the
+        result; then, or if the iterator is closed, the calls that have not begun are dropped.
         """
         # Options of newer Pythons; a subclass that may want to see each call.
         if options or type(self).submit is not Executor.submit:
@@ -392,5 +466,9 @@ class Executor(_BaseExecutor):
         return self._tasks.map(fn, iterables, timeout, in_context=True)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more tasks; with `wait`, return when those submitted are done, `cancel_futures` drops those queued."""
+        """Take no more tasks; with `wait`, return when those submitted are done.
+
+        `cancel_futures` drops those queued.
+        """
+        self._shutdown = True  # where the original has it
         self._tasks.shutdown(wait, cancel_futures)

@@ -18,17 +18,19 @@ def info() -> dict[str, Any]:
     Returns
     -------
     dict
-        ``slots``: P, the arena's size; ``slots_source``: what set it (``affinity``, ``quota``, ``COMPOSABLE_NUM_THREADS`` or
-        ``activate``), from ``affinity`` (CPUs), ``quota`` (CPUs' worth of the cgroup's quota, or None), ``variable``.
-        ``started``: whether the arena runs; ``running`` and ``peak_running``: threads that compute for it now, and the most
-        so far (`reset_peak`); ``waiting``: threads that need a permit; ``replaced``: permits taken from blocked tasks;
-        ``spares``: threads that stand in for workers which wait; ``forked``: in a forked child, whose arena runs on
-        spares. ``libraries``: BLAS and OpenMP libraries in the process, each with ``kind``, ``path``, ``width`` in the calling
-        thread now, ``scope``, that is, how the width is governed: ``process`` (one for all threads), ``thread`` (one in each,
-        set for each task), ``waiting`` (MKL before its first call, when it takes its threading layer), ``unknown`` (known by
-        its name only; it is left alone) or ``absent`` (not loaded; ``path`` is None); and ``spin_limit``: the variable and value
-        that bound the spinning of its idle threads, or None. ``advice``: sentences on what was too late, for a person.
-        ``hosts``: versions of installed hosts; ``doors``: which are open, and why others are not; ``tbb``: oneTBB's version and path.
+        ``slots``: P, the arena's size; ``slots_source``: what set it (``affinity``, ``quota``,
+        ``COMPOSABLE_NUM_THREADS`` or ``activate``), from ``affinity`` (CPUs), ``quota`` (CPUs' worth of the cgroup's
+        quota, or None), ``variable``. ``started``: whether the arena runs; ``running`` and ``peak_running``: threads
+        that compute for it now, and the most so far (`reset_peak`); ``waiting``: threads that need a permit;
+        ``replaced``: permits taken from blocked tasks; ``spares``: threads that stand in for workers which wait;
+        ``forked``: in a forked child, whose arena runs on spares. ``libraries``: BLAS and OpenMP libraries in the
+        process, each with ``kind``, ``path``, ``width`` in the calling thread now, ``scope``, that is, how the width is
+        governed: ``process`` (one for all threads), ``thread`` (one in each, set for each task), ``waiting`` (MKL
+        before its first call, when it takes its threading layer), ``unknown`` (known by its name only; it is left
+        alone) or ``absent`` (not loaded; ``path`` is None); and ``spin_limit``: the variable and value that bound the
+        spinning of its idle threads, or None. ``advice``: sentences on what was too late, for a person. ``hosts``:
+        versions of installed hosts; ``doors``: which are open, and why others are not; ``tbb``: oneTBB's version and
+        path.
 
     Raises
     ------

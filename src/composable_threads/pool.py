@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextvars import Context
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -18,11 +19,22 @@ from ._blocking import MOST_AT_ONCE, awaiting
 from ._relay import Relay
 from .executor import check_workers
 
-# How often, and after how many seconds, a thread looks again whether it may draw from a stream, before it leaves it to others.
+# How often, and after how many seconds, a thread looks again whether it may draw from a stream, before it leaves it to
+# others.
 _LOOKS = 4
 # So many of a stream's tasks are asked for at first; each that begins asks for one more.
 _TICKETS = 1024
 _LOOK = 50e-6
+
+
+class _Place(threading.local):
+    """What a pool keeps in each thread that runs its tasks. Its tasks on one thread never nest."""
+
+    prepared = False
+
+    def __init__(self) -> None:
+        # As that of a thread of the pool's own: empty at first. A worker's own would show what other pools left in it.
+        self.context = Context()
 
 
 class ThreadPool(stock.ThreadPool):
@@ -36,16 +48,28 @@ class ThreadPool(stock.ThreadPool):
     initializer, initargs : callable, tuple, optional
         Called once in every thread before it runs its first task of this pool.
 
-    As in the original, tasks begin in the order in which they were asked for. The iterable of an `imap` is consumed as its
-    tasks begin, by the threads that run them.
+    As in the original, tasks begin in the order in which they were asked for. The iterable of an `imap` is consumed as
+    its tasks begin, by the threads that run them.
 
     Raises
     ------
     ValueError, TypeError
         For a `processes` that is not a whole number above 0, an `initializer` that is not callable.
+
+    Examples
+    --------
+    >>> from composable_threads import ThreadPool
+    >>> with ThreadPool(2) as pool:
+    ...     pool.map(abs, [-1, 2, -3]), pool.starmap(pow, [(2, 3), (3, 2)])
+    ([1, 2, 3], [8, 9])
     """
 
-    def __init__(self, processes: int | None = None, initializer: Callable | None = None, initargs: tuple = ()):
+    def __init__(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., Any] | None = None,
+        initargs: tuple[Any, ...] = (),
+    ):
         if processes is not None and check_workers(processes, "processes") is None:
             raise ValueError("processes must be greater than 0")
         if initializer is not None and not callable(initializer):
@@ -57,7 +81,7 @@ class ThreadPool(stock.ThreadPool):
         self._pool = range(min(self._processes, MOST_AT_ONCE))  # its length decides the chunk size of a map
         self._initializer = initializer
         self._initargs = initargs
-        self._prepared = threading.local()
+        self._place = _Place()
         self._group = _native.TaskGroup(min(self._processes, MOST_AT_ONCE))
         self._taskqueue = _Feeder(self)
         self._store = Relay(self._fill)
@@ -99,9 +123,10 @@ class ThreadPool(stock.ThreadPool):
             _report(error)
 
 
-# The original's results wait on an event or a condition, whose locks a thread has while it goes to sleep and wakes. There a
-# destructor or a signal handler may come in between and wait for tasks of the same pool, which could not tell of their ends.
-# These queues take no lock that Python code holds. And a task that waits gives its permit to others meanwhile.
+# The original's results wait on an event or a condition, whose locks a thread has while it goes to sleep and wakes.
+# There a destructor or a signal handler may come in between and wait for tasks of the same pool, which could not tell
+# of their ends. These queues take no lock that Python code holds. And a task that waits gives its permit to others
+# meanwhile.
 
 
 class _Gate:
@@ -141,6 +166,7 @@ _END = object()
 
 class _AwaitableIterator:
     _arrived: SimpleQueue[Any]
+    _index: int
 
     def next(self, timeout: float | None = None) -> Any:
         arrived = self._arrived
@@ -185,19 +211,19 @@ class _AwaitableIterator:
             self._index += 1
 
 
-class _ArenaApplyResult(_Awaitable, stock.ApplyResult):
+class _ArenaApplyResult(_Awaitable, stock.ApplyResult[Any]):
     pass
 
 
-class _ArenaMapResult(_Awaitable, stock.MapResult):
+class _ArenaMapResult(_Awaitable, stock.MapResult[Any]):
     pass
 
 
-class _ArenaIMapIterator(_AwaitableIterator, stock.IMapIterator):
+class _ArenaIMapIterator(_AwaitableIterator, stock.IMapIterator):  # type: ignore[type-arg]
     pass
 
 
-class _ArenaIMapUnorderedIterator(_AwaitableIterator, stock.IMapUnorderedIterator):
+class _ArenaIMapUnorderedIterator(_AwaitableIterator, stock.IMapUnorderedIterator):  # type: ignore[type-arg]
     def _arrive(self, index: int, outcome: Any) -> None:
         self._arrived.put(outcome)
         self._index += 1
@@ -211,7 +237,7 @@ _AWAITABLE = {
 }
 
 
-class _Results(dict):
+class _Results(dict[int, Any]):
     """The original's table of results that are awaited; each enters it when it is made."""
 
     def __setitem__(self, job: int, result: Any) -> None:
@@ -229,10 +255,10 @@ class _Feeder:
     """Stands in for the original's task queue: what is put there goes to the arena.
 
     The original puts a pair: tasks ``(job, index, func, args, kwargs)``, as a list of one or as a generator, and for an
-    `imap` a function to be told how many there were. The generator of an `imap` may be endless, so it is drawn from as tasks
-    run; that of a `map` ends and is drawn from at once. The group is given tickets, all alike: whoever runs one runs the first
-    task that nobody has drawn. There are as many tickets as tasks in lists, and for each stream as many more as tasks of it
-    may run at once.
+    `imap` a function to be told how many there were. The generator of an `imap` may be endless, so it is drawn from as
+    tasks run; that of a `map` ends and is drawn from at once. The group is given tickets, all alike: whoever runs one
+    runs the first task that nobody has drawn. There are as many tickets as tasks in lists, and for each stream as many
+    more as tasks of it may run at once.
     """
 
     def __init__(self, pool: ThreadPool):
@@ -240,7 +266,7 @@ class _Feeder:
         self._sources: deque[_Listed | _Streamed] = deque()
         self._ticket = self._run_ticket  # always the same object: tickets next to each other share an entry
 
-    def put(self, item: tuple[Iterable, Callable[[int], None] | None]) -> None:
+    def put(self, item: tuple[Iterable[Any], Callable[[int], None] | None]) -> None:
         tasks, set_length = item
         pool = self._pool
         source: _Listed | _Streamed
@@ -268,7 +294,7 @@ class _Feeder:
 
     def _run_ticket(self) -> None:
         sources = self._sources
-        task = _NONE_LEFT
+        task: Any = _NONE_LEFT
         while task is _NONE_LEFT:
             try:
                 source = sources[0]
@@ -276,8 +302,8 @@ class _Feeder:
                 return
             task = self._draw(source)
         if task is _NOT_NOW:
-            # A look at what is there now will do: what comes later brings its own tickets, and whoever draws from a stream puts
-            # a new one afterwards.
+            # A look at what is there now will do: what comes later brings its own tickets, and whoever draws from a
+            # stream puts a new one afterwards.
             drawn = (self._draw(source) for source in tuple(sources))
             task = next((task for task in drawn if task is not _NONE_LEFT and task is not _NOT_NOW), None)
             if task is None:
@@ -298,7 +324,7 @@ _NONE_LEFT, _NOT_NOW = object(), object()
 class _Listed:
     __slots__ = ("tasks",)
 
-    def __init__(self, tasks: Iterable):
+    def __init__(self, tasks: Iterable[Any]):
         self.tasks = deque(tasks)
 
     def draw(self) -> Any:
@@ -311,7 +337,7 @@ class _Listed:
 class _Streamed:
     __slots__ = ("_drawn", "_lock", "_more", "_set_length", "_tasks", "job")
 
-    def __init__(self, tasks: Iterable, set_length: Callable[[int], None], more: Callable[[], None]):
+    def __init__(self, tasks: Iterable[Any], set_length: Callable[[int], None], more: Callable[[], None]):
         self._tasks = iter(tasks)
         self._set_length: Callable[[int], None] | None = set_length
         self.job = set_length.__self__._job  # type: ignore[attr-defined]
@@ -326,7 +352,8 @@ class _Streamed:
         try:
             task = next(self._tasks, _NONE_LEFT)
         except BaseException as error:
-            # The original's generator makes such a task of an Exception; any other ends its thread, and all wait forever.
+            # The original's generator makes such a task of an Exception; any other ends its thread, and all wait
+            # forever.
             task = self.job, self._drawn, _raise, (error,), {}
         if task is _NONE_LEFT:
             set_length, self._set_length = self._set_length, None
@@ -340,8 +367,8 @@ class _Streamed:
         return task
 
     def _acquire(self) -> bool:
-        # Nobody sleeps here: the iterable runs code of the program's, which may wait for tasks of this very pool. A thread
-        # asleep at a lock is also handed it before it has the GIL, so the one that has the GIL must wait for it.
+        # Nobody sleeps here: the iterable runs code of the program's, which may wait for tasks of this very pool. A
+        # thread asleep at a lock is also handed it before it has the GIL, so the one that has the GIL must wait for it.
         for _ in range(_LOOKS):
             if self._lock.acquire(blocking=False):
                 return True
@@ -365,13 +392,14 @@ def _report(error: BaseException) -> None:
             threading.__excepthook__(second)
 
 
-def _run(pool: ThreadPool, task: tuple) -> None:
+def _run(pool: ThreadPool, task: tuple[Any, ...]) -> None:
     job, index, func, args, kwargs = task
     try:
-        if pool._initializer is not None and not getattr(pool._prepared, "done", False):
-            pool._initializer(*pool._initargs)
-            pool._prepared.done = True
-        outcome = (True, func(*args, **kwargs))
+        place = pool._place
+        if pool._initializer is not None and not place.prepared:
+            place.context.run(pool._initializer, *pool._initargs)
+            place.prepared = True
+        outcome = (True, place.context.run(func, *args, **kwargs))
     except BaseException as error:
         outcome = (False, error)
     pool._store(job, index, outcome)

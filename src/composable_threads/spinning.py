@@ -48,8 +48,8 @@ def end_limits() -> None:
 def limit_of(library: dict[str, Any]) -> str | None:
     """What bounds the spinning of a row of ``info()["libraries"]``: ``NAME=value``, or None where nothing does.
 
-    What the user has set counts, also where it was set too late: when a library was loaded is known, when a variable was
-    set is not.
+    What the user has set counts, also where it was set too late: when a library was loaded is known, when a variable
+    was set is not.
     """
     found = _limit_for(library["path"])
     if found is None:
@@ -72,9 +72,9 @@ def advice(libraries: list[dict[str, Any]]) -> list[str]:
         if found is not None and library["scope"] in ("process", "thread") and limit_of(library) is None:
             late.setdefault(f"{found[0]}={found[1]}", []).append(library["path"])
     return [
-        f"{' and '.join(os.path.basename(path) for path in paths)}: loaded without {variable}, so idle helper threads spin "
-        "against other tasks. Use python -m composable_threads, or call activate() before the first import that brings "
-        f"the library, or start the program with {variable}."
+        f"{' and '.join(os.path.basename(path) for path in paths)}: loaded without {variable}, so idle helper threads "
+        "spin against other tasks. Use python -m composable_threads, or call activate() before the first import that "
+        f"brings the library, or start the program with {variable}."
         for variable, paths in late.items()
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import joblib
+
 from conformance.suites import Suite
 
 _PARALLEL = ("test/test_parallel.py",)

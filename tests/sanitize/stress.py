@@ -24,7 +24,8 @@ from composable_threads.dask_backend.order import order
 
 ROUNDS = 12
 warnings.filterwarnings("ignore", category=DeprecationWarning)  # of forks beside threads
-warnings.filterwarnings("ignore", message=".*have been cancelled", category=UserWarning)  # Joblib, of a generator given up
+# Joblib, of a generator given up.
+warnings.filterwarnings("ignore", message=".*have been cancelled", category=UserWarning)
 
 
 @numba.njit(parallel=True, nogil=True)
