@@ -16,6 +16,7 @@ from distributed.worker import Worker
 from .. import _native
 from .._blocking import awaiting
 from ..activation import Activation, activate_for_tasks
+from .nanny import imposed_widths
 
 logger = logging.getLogger("distributed.worker")
 
@@ -41,6 +42,7 @@ def enter() -> None:
         except BaseException:
             _executors = 0
             raise
+        _native.impose_widths(imposed_widths())
         _patch_sync(_sync_with_permit_away(distributed.utils.sync))
 
 
@@ -52,6 +54,7 @@ def leave() -> None:
         if _executors > 0 or _activation is None:
             return
         _patch_sync(distributed.utils.sync.__wrapped__)
+        _native.impose_widths({})
         _activation.deactivate()
         _activation = None
 

@@ -8,7 +8,7 @@
 // stands until it is put back. What it puts back may be a share that we had set when it looked: so at load 0 the user's
 // own width follows any width that was ours. A limit that is made known (UserLimits, for threadpoolctl) needs no guessing:
 // made in a task it replaces the share while it lasts. Libraries with a width per thread (OpenMP, MKL) are set on the
-// thread that runs a task, for the task.
+// thread that runs a task, for the task. A width that a launcher imposed (Libraries::impose) is no bound in either.
 #pragma once
 
 #include <cstdint>
@@ -82,6 +82,7 @@ class UserLimits {
     const Library* library;
     int own;
     int count = 0;  // 0: not limited, but put back all the same
+    bool outside = false;  // limited, and not by a task
   };
   std::vector<Entry> entries_;
   std::uint64_t epoch_;
