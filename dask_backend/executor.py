@@ -151,8 +151,7 @@ class ArenaThreadPoolExecutor(ThreadPoolExecutor):
         with self._lock:
             self._away[thread] = _native.block_begin()
             self._set_limit()
-        if self._returning:
-            self._tasks.group.nudge()
+        self._tasks.group.nudge()  # who returns or waits for the end of the others
 
     def _rejoin(self) -> bool:
         thread = threading.current_thread()
