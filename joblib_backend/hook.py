@@ -1,7 +1,8 @@
-"""The one patch of Joblib: the name ``composable`` in its registry of backends.
+"""The one patch of Joblib: the name ``composable`` in its registry of backends, and the arena among what it sizes.
 
-Joblib has no entry points, and its table of external backends is not asked by ``Parallel(backend=...)``. Read and
-tested with Joblib 1.4 to 1.6.
+Joblib tells the processes of its loky backend by variables how many threads each library may have there, the cores
+divided by the number of processes; the arena of such a process is sized likewise. Joblib has no entry points, and its
+table of external backends is not asked by ``Parallel(backend=...)``. Read and tested with Joblib 1.4 to 1.6.
 
 Loaded by file, without the package around it, so nothing of ours may be imported at the top.
 """
@@ -22,6 +23,9 @@ def install(parallel: Any) -> None:
         return ComposableBackend(**options)
 
     parallel.BACKENDS.setdefault("composable", composable)
+    sized = getattr(parallel.ParallelBackendBase, "MAX_NUM_THREADS_VARS", None)
+    if sized is not None and "COMPOSABLE_NUM_THREADS" not in sized:
+        sized.append("COMPOSABLE_NUM_THREADS")
 
 
 def activate(parallel: Any) -> None:

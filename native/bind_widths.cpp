@@ -2,10 +2,12 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <map>
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include "arena.h"
 
@@ -113,6 +115,20 @@ void cap_widths(bool on) {
   arena.adjust_widths(held);
 }
 
+void impose_widths(std::map<std::string, int> widths) {
+  const std::vector<std::string> kinds = Libraries::kinds();
+  for (const auto& [kind, width] : widths) {
+    if (std::find(kinds.begin(), kinds.end(), kind) == kinds.end())
+      throw std::invalid_argument("no width can be set in " + kind);
+    if (width < 1) throw std::invalid_argument("a width must be at least 1, not " + std::to_string(width));
+  }
+  Libraries::instance().impose(std::move(widths));
+  Arena* arena = Arena::existing();
+  if (arena == nullptr) return;
+  Lock held = arena->lock();
+  arena->adjust_widths(held);
+}
+
 void cap_thread_widths() {
   Arena& arena = Arena::instance();
   Lock held = arena.lock();
@@ -125,6 +141,7 @@ void register_widths(py::module_& module) {
   module.def("libraries", &libraries);
   module.def("cap_widths", &cap_widths, py::arg("on"));
   module.def("cap_thread_widths", &cap_thread_widths);
+  module.def("impose_widths", &impose_widths, py::arg("widths"));
   py::class_<WidthLimit>(module, "WidthLimit")
       .def(py::init<int>(), py::arg("count"))
       .def("__enter__", &WidthLimit::enter)

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <memory>
 #include <new>
+#include <utility>
 
 #include <dlfcn.h>
 #include <link.h>
@@ -124,7 +125,7 @@ std::unique_ptr<Library> open_library(const Row& row, const std::string& loaded)
     void* setter = own_symbol(handle, loaded, row.setters[i]);
     void* getter = own_symbol(handle, loaded, row.getters[i]);
     if (setter == nullptr || getter == nullptr) continue;
-    library = std::make_unique<Library>(Library{row.kind, real_path(loaded), loaded, row.scope});
+    library.reset(new Library{row.kind, real_path(loaded), loaded, row.scope});
     library->get = reinterpret_cast<int (*)()>(getter);
     if (row.exchanges) {
       library->exchange = reinterpret_cast<int (*)(int)>(setter);
@@ -194,6 +195,8 @@ bool Libraries::scan() {
       others_.push_back({row->kind, real_path(path), !complete});
       continue;
     }
+    if (const auto width = imposed_.find(library->kind); width != imposed_.end())
+      library->imposed.store(width->second, std::memory_order_relaxed);
     list.push_back(library.release());
     more = true;
   }
@@ -208,6 +211,17 @@ std::vector<OtherLibrary> Libraries::others() {
   std::lock_guard lock(mutex_);
   look();
   return others_;
+}
+
+void Libraries::impose(std::map<std::string, int> widths) {
+  std::lock_guard lock(mutex_);
+  imposed_ = std::move(widths);
+  for (const List* list : {&process_wide(), &per_thread()}) {
+    for (const Library* library : *list) {
+      const auto width = imposed_.find(library->kind);
+      library->imposed.store(width != imposed_.end() ? width->second : 0, std::memory_order_relaxed);
+    }
+  }
 }
 
 std::vector<std::string> Libraries::kinds() {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <atomic>
+#include <map>
 #include <mutex>
 #include <string>
 #include <vector>
@@ -25,6 +26,13 @@ struct Library {
   int (*get)() = nullptr;
   void (*set)(int) = nullptr;      // null where there is exchange
   int (*exchange)(int) = nullptr;  // MKL: sets the thread's own, returns the old one; 0 stands for "as the process"
+  mutable std::atomic<int> imposed{0};  // see Libraries::impose(); 0: none
+  mutable std::atomic<int> limits{0};   // of the user's, set outside tasks
+
+  /// Whether its own width is nobody's wish: in tasks it is no bound.
+  bool is_imposed(int own) const noexcept {
+    return own == imposed.load(std::memory_order_relaxed) && limits.load(std::memory_order_relaxed) == 0;
+  }
 };
 
 /// What looks like one of these kinds by its name but has no width that could be set.
@@ -51,6 +59,9 @@ class Libraries {
     return *per_thread_.load(std::memory_order_acquire);
   }
   std::vector<OtherLibrary> others();
+  /// Widths by kind that a launcher put into the environment, and not the user: libraries that have them, those which are
+  /// loaded later too, may use their share in tasks. Replaces what was imposed before.
+  void impose(std::map<std::string, int> widths);
   /// The kinds that can be governed.
   static std::vector<std::string> kinds();
 
@@ -69,6 +80,7 @@ class Libraries {
   std::atomic<const List*> process_wide_{new List};
   std::atomic<const List*> per_thread_{new List};
   std::vector<OtherLibrary> others_;
+  std::map<std::string, int> imposed_;
 };
 
 }  // namespace composable

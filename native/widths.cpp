@@ -68,7 +68,7 @@ Widths::Governed& Widths::find(const Library& library) {
 
 int Widths::wanted(const Governed& item, int load) const {
   if (!item.wishes.empty()) return *std::min_element(item.wishes.begin(), item.wishes.end());
-  int width = std::min(share(load), item.own);
+  int width = item.library->is_imposed(item.own) ? share(load) : std::min(share(load), item.own);
   if (!limits_.empty()) width = std::min(width, limits_.begin()->first);
   for (const int ceiling : item.ceilings) width = std::min(width, ceiling);
   return width;
@@ -116,6 +116,10 @@ UserLimits::UserLimits(Widths& widths) : epoch_(widths.epoch_), governed_(widths
 
 void UserLimits::begin(Widths& widths, const std::map<std::string, int>& counts, bool in_task) {
   in_task_ = in_task;
+  for (Entry& entry : entries_) {
+    entry.outside = !in_task && counts.count(entry.library->path) > 0;
+    if (entry.outside) entry.library->limits.fetch_add(1, std::memory_order_relaxed);
+  }
   if (!governed_ || epoch_ != widths.epoch_) return;  // set while no task was there: the user's own width
   for (Entry& entry : entries_) {
     Widths::Governed* item = widths.governed(*entry.library);
@@ -129,6 +133,7 @@ void UserLimits::begin(Widths& widths, const std::map<std::string, int>& counts,
 
 void UserLimits::end(Widths& widths) {
   for (const Entry& entry : entries_) {
+    if (entry.outside) entry.library->limits.fetch_sub(1, std::memory_order_relaxed);
     Widths::Governed* item = widths.governed(*entry.library);
     if (item != nullptr) {
       if (governed_ && epoch_ == widths.epoch_) {
@@ -205,7 +210,8 @@ WidthScope::WidthScope(ThreadState& self, int share) {
     if (count_ == kMost) break;
     const int own = library->get();
     // Only OpenMP runtimes keep teams.
-    const int width = std::min(library->exchange != nullptr ? share : steady(self, share), own);
+    const int wish = library->exchange != nullptr ? share : steady(self, share);
+    const int width = library->is_imposed(own) ? wish : std::min(wish, own);
     if (width != own) saved_[count_++] = {library, exchange(*library, own, width)};
   }
 }

@@ -9,7 +9,8 @@
 // that stands until it is put back. What it puts back may be a share that we had set when it looked: so at load 0 the
 // user's own width follows any width that was ours. A limit that is made known (UserLimits, for threadpoolctl) needs no
 // guessing: made in a task it replaces the share while it lasts. Libraries with a width per thread (OpenMP, MKL) are
-// set on the thread that runs a task, for the task.
+// set on the thread that runs a task, for the task. A width that a launcher imposed (Libraries::impose) is no bound in
+// either.
 #pragma once
 
 #include <cstdint>
@@ -83,7 +84,8 @@ class UserLimits {
   struct Entry {
     const Library* library;
     int own;
-    int count = 0;  // 0: not limited, but put back all the same
+    int count = 0;         // 0: not limited, but put back all the same
+    bool outside = false;  // limited, and not by a task
   };
   std::vector<Entry> entries_;
   std::uint64_t epoch_;

@@ -24,6 +24,7 @@ HOOKS = {
     "numba.np.ufunc.parallel": "numba_layer",
     "joblib.parallel": "joblib_backend",
     "dask.base": "dask_backend",
+    "distributed.nanny": "dask_backend/nanny",
     "threadpoolctl": "user_limits",
 }
 

@@ -31,6 +31,7 @@ def _renew_after_fork() -> None:
 os.register_at_fork(after_in_child=_renew_after_fork)
 
 _active = 0
+_everywhere = 0  # of those, how many route pools that are made outside tasks too
 _undo: list[tuple[Any, str, Any]] = []
 _executors: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()  # made in an activation, by id()
 
@@ -40,13 +41,14 @@ class Activation:
 
     def __init__(self) -> None:
         self._live = False  # only activate() makes a live one
+        self._pools_everywhere = True
 
     def deactivate(self) -> None:
         """Undo this activation; the doors close with the last one. Calling it again does nothing."""
         with _lock:
             if self._live:
                 self._live = False
-                _leave()
+                _leave(self._pools_everywhere)
 
     def __enter__(self) -> Activation:
         return self
@@ -92,6 +94,19 @@ def activate(*, slots: int | None = None) -> Activation:
     ...         executor.submit(lambda: threading.current_thread().name).result().split("-")[0]
     'composable'
     """
+    return _activate(slots, pools_everywhere=True)
+
+
+def activate_for_tasks(*, slots: int | None = None) -> Activation:
+    """`activate` for a process that serves others, as a worker of Dask's does.
+
+    Of the pools only those that are made in tasks are routed: the process's own I/O, as an event loop's look-up of
+    names, must not queue behind what its tasks compute.
+    """
+    return _activate(slots, pools_everywhere=False)
+
+
+def _activate(slots: int | None, *, pools_everywhere: bool) -> Activation:
     if slots is not None:
         check_workers(slots, "slots")
         try:
@@ -103,8 +118,9 @@ def activate(*, slots: int | None = None) -> Activation:
         _native.limits()  # a bad COMPOSABLE_NUM_THREADS is told here, not in some thread
     activation = Activation()
     with _lock:
-        _enter()
+        _enter(pools_everywhere)
         activation._live = True
+        activation._pools_everywhere = pools_everywhere
     return activation
 
 
@@ -121,8 +137,9 @@ def _patch(owner: Any, name: str, value: Any) -> None:
     setattr(owner, name, value)
 
 
-def _enter() -> None:
-    global _active
+def _enter(pools_everywhere: bool) -> None:
+    global _active, _everywhere
+    _everywhere += pools_everywhere
     _active += 1
     if _active > 1:
         return
@@ -135,8 +152,9 @@ def _enter() -> None:
     boot.set_active(True)
 
 
-def _leave() -> None:
-    global _active
+def _leave(pools_everywhere: bool) -> None:
+    global _active, _everywhere
+    _everywhere -= pools_everywhere
     _active -= 1
     if _active > 0:
         return
@@ -151,6 +169,10 @@ def _leave() -> None:
             setattr(owner, name, value)
     for executor in list(_executors.values()):
         _outlive(executor)
+
+
+def _routes_pools_made_here() -> bool:
+    return _everywhere > 0 or _native.task_depth() > 0
 
 
 def _patch_executor(executor: Any) -> None:
@@ -171,6 +193,8 @@ def _patch_executor(executor: Any) -> None:
         stock_init(self, max_workers, thread_name_prefix, initializer, initargs, **options)
         if getattr(type(self), "_adjust_thread_count", None) is not stock_start:
             return  # a subclass with threads of its own kind, as distributed's, which its tasks look for
+        if not _routes_pools_made_here():
+            return
         # The stock one starts threads up to this number, be it whole or not.
         limit = math.ceil(min(self._max_workers, MOST_AT_ONCE))
         self._composable = _Tasks(limit, max_workers is not None, initializer, initargs)
@@ -223,7 +247,7 @@ def _patch_thread_pool(pool: Any) -> None:
     stock_init = pool.__init__
 
     def __init__(self: Any, processes: Any = None, initializer: Any = None, initargs: tuple[Any, ...] = ()) -> None:
-        if type(self) is pool:
+        if type(self) is pool and _routes_pools_made_here():
             self.__class__ = ThreadPool
             ThreadPool.__init__(self, processes, initializer, initargs)
         else:  # a subclass may rely on anything

@@ -196,8 +196,17 @@ class _Tasks:
     Shared by `Executor` and by a `ThreadPoolExecutor` that was made under ``activate()``.
     """
 
-    def __init__(self, limit: int, limited: bool, initializer: Callable[..., Any] | None, initargs: tuple[Any, ...]):
+    def __init__(
+        self,
+        limit: int,
+        limited: bool,
+        initializer: Callable[..., Any] | None,
+        initargs: tuple[Any, ...],
+        *,
+        joined_at_exit: bool = True,
+    ):
         self.limited = limited  # by the user
+        self.joined_at_exit = joined_at_exit
         self._limit = min(limit, MOST_AT_ONCE)
         self._lent = 0
         self._awaits: dict[int, int] = {}
@@ -353,7 +362,8 @@ def _join_at_exit() -> None:
     for tasks in list(_executors):
         with tasks._lock:
             pass
-        tasks.join()
+        if tasks.joined_at_exit:
+            tasks.join()
 
 
 threading._register_atexit(_join_at_exit)  # type: ignore[attr-defined]  # what concurrent.futures.thread uses

@@ -1,0 +1,188 @@
+"""``ArenaThreadPoolExecutor``: the threads of a ``distributed.Worker`` are the arena's.
+
+A worker takes an executor for one of threads, whose tasks have context variables and find their worker, by its class's
+name. What ``secede()`` and ``rejoin()`` of ``distributed.threadpoolexecutor`` do with such a pool is, here:
+
+    secede      `_adjust_thread_count`: the task gives its place in the pool and its permit away and goes on, as one
+                thread more
+    rejoin      `submit`, of a thread that stands in `_rejoin_list`: it waits until a place is free, then for a permit
+
+State, under `_lock` where two fields must agree:
+
+    _threads    the threads in whose tasks this pool has a place
+    _away       those that have seceded, by ident: whether they had a permit
+    _returning  how many of those wait for a place
+    group.limit `_size` + those that are away - those that return: a place that is awaited is not given to a new task
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from distributed.threadpoolexecutor import ThreadPoolExecutor, thread_state
+from distributed.worker import Worker
+
+from .. import _native
+from .._blocking import MOST_AT_ONCE
+from ..executor import _Tasks, check_workers
+from . import worker_process
+
+_ABSENT = object()
+
+
+class ArenaThreadPoolExecutor(ThreadPoolExecutor):
+    """An executor for ``distributed.Worker``: its tasks run in the arena, and what they nest runs there too.
+
+    ``LocalCluster(processes=False, executor=ArenaThreadPoolExecutor())``. Workers in other processes get theirs from
+    `ComposablePlugin` or from the preload module. With the first task, until its worker is closed, the process's doors
+    lead to the arena as under ``activate()``, but for pools of threads that are made outside tasks.
+
+    Parameters
+    ----------
+    max_workers : int, optional
+        At most so many tasks at once, of all workers that share the executor; default: the sum of their `nthreads`.
+    thread_name_prefix : str, optional
+        Accepted for compatibility; the arena's threads have names of their own.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For a `max_workers` that is not a whole number above 0.
+    """
+
+    def __init__(self, max_workers: int | None = None, thread_name_prefix: str = ""):
+        self._wanted = check_workers(max_workers)
+        super().__init__(max_workers=self._wanted or 1, thread_name_prefix=thread_name_prefix)
+        self._tasks: _Tasks | None = None
+        self._lock = threading.Lock()
+        self._away: dict[int, bool] = {}
+        self._returning = 0
+        self._size = min(self._max_workers, MOST_AT_ONCE)
+        self._workers_known = 0
+        self._open = False
+
+    def open(self) -> None:
+        """Open the process's doors to the arena, as the first task does."""
+        with self._lock:
+            if not self._open:
+                worker_process.enter()
+                self._open = True
+            if self._tasks is None:
+                self._tasks = _Tasks(self._size, True, None, (), joined_at_exit=False)
+
+    def submit(self, fn: Callable, /, *args: Any, **kwargs: Any) -> Future:
+        """Schedule ``fn(*args, **kwargs)``."""
+        if self._rejoin_list and self._rejoin():
+            joined: Future = Future()
+            joined.set_result(None)
+            return joined
+        if not self._open:
+            self.open()
+        if self._wanted is None and self._workers_known != len(Worker._instances):
+            self._count_workers()
+        return self._tasks.submit(None, self._run, (fn, args, kwargs), {})  # type: ignore[union-attr]
+
+    def shutdown(self, wait: bool = True, timeout: float | None = None, *, cancel_futures: bool = False) -> None:
+        """Wait for the tasks, at most `timeout` seconds; not for those that have seceded.
+
+        A worker does this to all of its executors when it is closed. But this one may be another's too, or the next
+        one's, so it goes on to take tasks; the doors close with the last worker.
+        """
+        tasks = self._tasks
+        if tasks is None:
+            return
+        if cancel_futures:
+            tasks.group.drop_queued(lambda work: work.cancel())
+        if wait:
+            tasks.group.help(self._is_idle, run=False, timeout=timeout)
+        with self._lock:
+            if self._open and not any(worker_process.is_live(worker) for worker in self._users()):
+                self._open = False
+                worker_process.leave()
+
+    # --- the pool's size
+
+    def _users(self) -> list[Worker]:
+        return [worker for worker in list(Worker._instances) if self in worker.executors.values()]
+
+    def _count_workers(self) -> None:
+        # A thread that waits for a place looks at the size too.
+        known = len(Worker._instances)
+        size = sum(worker.state.nthreads for worker in self._users() if worker_process.is_live(worker))
+        with self._lock:
+            self._workers_known = known
+            self._size = self._max_workers = min(max(size, 1), MOST_AT_ONCE) if size else _native.slots()
+            self._set_limit()
+
+    def _set_limit(self) -> None:
+        self._tasks.group.limit = self._size + len(self._away) - self._returning  # type: ignore[union-attr]
+
+    def _is_idle(self) -> bool:
+        group = self._tasks.group  # type: ignore[union-attr]
+        return group.active + group.queued <= len(self._away)
+
+    # --- what a task does
+
+    def _run(self, fn: Callable, args: tuple, kwargs: dict) -> Any:
+        thread, state = threading.current_thread(), vars(thread_state)
+        outer = state.get("executor", _ABSENT), state.get("proceed")
+        state["executor"], state["proceed"] = self, True
+        self._threads.add(thread)
+        try:
+            return fn(*args, **kwargs)
+        finally:
+            self._threads.discard(thread)
+            if self._away and thread.ident in self._away:
+                with self._lock:
+                    del self._away[thread.ident]
+                    self._set_limit()
+            if outer[0] is _ABSENT:
+                del state["executor"], state["proceed"]
+            else:
+                state["executor"], state["proceed"] = outer
+
+    def _adjust_thread_count(self) -> None:
+        # By secede(), in the task's thread, which it has removed from `_threads`.
+        thread = threading.get_ident()
+        if self._tasks is None or thread in self._away:
+            return
+        with self._lock:
+            self._away[thread] = _native.block_begin()
+            self._set_limit()
+        self._tasks.group.nudge()  # who returns or waits for the end of the others
+
+    def _rejoin(self) -> bool:
+        thread = threading.current_thread()
+        with self._rejoin_lock:
+            mine = next((entry for entry in self._rejoin_list if entry[0] is thread), None)
+            if mine is None:
+                return False
+            self._rejoin_list.remove(mine)
+        if thread.ident in self._away:
+            self._take_place(thread.ident)
+        self._threads.add(thread)
+        mine[1].set()
+        return True
+
+    def _take_place(self, thread: int) -> None:
+        group = self._tasks.group  # type: ignore[union-attr]
+        with self._lock:
+            self._returning += 1
+            self._set_limit()
+        had = False
+
+        def takes_place() -> bool:
+            nonlocal had
+            with self._lock:
+                if group.active - len(self._away) >= self._size:
+                    return False
+                had = self._away.pop(thread)
+                self._returning -= 1
+                self._set_limit()
+                return True
+
+        group.help(takes_place, run=False)
+        _native.block_end(had)

@@ -1,0 +1,53 @@
+"""Gives every worker of distributed's own tests the arena in the place of its threads: ``pytest -p distributed_plugin``.
+
+Workers of the test's process get it when they are made, unless the test gives them an executor; those of nannies take the preload
+from the environment of the suite.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+
+import record
+from composable_threads import _native
+from composable_threads.dask_backend import ArenaThreadPoolExecutor
+from distributed import utils_test
+from distributed.worker import Worker
+
+
+def replace():
+    stock = Worker.__init__
+
+    @functools.wraps(stock)
+    def __init__(self, *args, executor=None, **kwargs):
+        stock(self, *args, executor=executor, **kwargs)
+        if executor is None or (isinstance(executor, dict) and "default" not in executor):
+            self.executors["default"] = CountedThreadPoolExecutor(self.state.nthreads)
+
+    Worker.__init__ = __init__
+    utils_test.threading = OwnThreads()
+
+
+class OwnThreads:
+    """In the place of `threading` in distributed's search for threads that a test leaves behind: the arena's stay for good."""
+
+    @staticmethod
+    def enumerate():
+        return [thread for thread in threading.enumerate() if not isinstance(thread, threading._DummyThread)]
+
+    def __getattr__(self, name):
+        return getattr(threading, name)
+
+
+class CountedThreadPoolExecutor(ArenaThreadPoolExecutor):
+    def submit(self, fn, /, *args, **kwargs):
+        record.used()
+        return super().submit(fn, *args, **kwargs)
+
+
+if not record.STOCK:
+    # Workers of all sizes follow one another here, so that no one of them may choose the arena's.
+    _native.configure(4)
+    _native.slots()
+    replace()

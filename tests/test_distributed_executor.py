@@ -1,0 +1,152 @@
+"""The pool of a worker by itself: its size, what closes, what does not, and the doors of its process."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+pytest.importorskip("distributed")
+
+from composable_threads import _native
+from composable_threads.activation import is_active
+from composable_threads.dask_backend import ArenaThreadPoolExecutor
+from distributed import Client, LocalCluster
+from distributed.threadpoolexecutor import rejoin, secede
+from fresh import check_fresh
+
+LONG = 30
+
+
+def options(**more):
+    return {"processes": False, "n_workers": 1, "dashboard_address": ":0", **more}
+
+
+@pytest.fixture
+def executor():
+    executor = ArenaThreadPoolExecutor(2)
+    yield executor
+    executor.shutdown()
+    assert not is_active()
+
+
+def test_a_worker_takes_it_for_threads(executor):
+    assert "ThreadPoolExecutor" in str(type(executor))  # distributed's own words
+
+
+@pytest.mark.parametrize(("bad", "error"), [(0, ValueError), (-1, ValueError), ("2", TypeError), (1.5, TypeError)])
+def test_a_bad_size_is_refused(bad, error):
+    with pytest.raises(error, match="max_workers"):
+        ArenaThreadPoolExecutor(bad)
+
+
+def test_doors_open_with_the_first_task_and_close_with_the_last_pool(executor):
+    other = ArenaThreadPoolExecutor(1)
+    assert not is_active()
+    assert executor.submit(is_active).result(LONG) and other.submit(is_active).result(LONG)
+    executor.shutdown()
+    assert is_active()
+    other.shutdown()
+    assert not is_active()
+    assert executor.submit(is_active).result(LONG)  # and open again
+
+
+def test_pools_made_in_tasks_are_the_arenas_and_those_of_the_process_are_not(executor):
+    from concurrent.futures import ThreadPoolExecutor
+    from multiprocessing.pool import ThreadPool
+
+    def ask():
+        with ThreadPoolExecutor(1) as pool, ThreadPool(1) as threads:
+            return pool.submit(_native.task_depth).result() > 0, threads.apply(_native.task_depth) > 0
+
+    assert executor.submit(ask).result(LONG) == (True, True)
+    assert ask() == (False, False)
+
+
+def test_shutdown_waits_no_longer_than_it_is_told_and_not_for_who_has_seceded(executor):
+    release = threading.Event()
+
+    def goes():
+        secede()
+        release.wait(LONG)
+
+    gone = executor.submit(goes)
+    executor.shutdown()  # would wait for ever
+    stays = executor.submit(release.wait, LONG)
+    executor.shutdown(timeout=0.05)
+    assert not gone.done() and not stays.done()
+    release.set()
+    executor.shutdown()
+    assert stays.done()
+    gone.result(LONG)
+
+
+def test_who_returns_goes_before_who_is_queued(executor):
+    order, both, back = [], threading.Barrier(3), threading.Event()
+
+    def leaves():
+        secede()
+        both.wait(LONG)
+        back.set()
+        rejoin()
+        order.append("returned")
+
+    def fills():
+        both.wait(LONG)
+        assert back.wait(LONG)
+        time.sleep(0.1)  # until the other has asked for its place
+
+    futures = [executor.submit(leaves), executor.submit(fills), executor.submit(fills)]
+    futures += [executor.submit(order.append, "queued") for _ in range(4)]
+    for future in futures:
+        future.result(LONG)
+    assert order.index("returned") <= 1, order  # one place is its, the other one's is not
+
+
+def test_a_task_that_ends_without_rejoining_gives_its_extra_place_back(executor):
+    for _ in range(5):
+        executor.submit(secede).result(LONG)
+    executor.shutdown()
+    assert executor._tasks.group.limit == 2 and not executor._away and not executor._threads
+
+
+def test_the_arena_outlives_workers_and_serves_the_next():
+    executor = ArenaThreadPoolExecutor()
+    for nthreads in (2, 1):
+        with (
+            LocalCluster(**options(threads_per_worker=nthreads, executor=executor)) as cluster,
+            Client(cluster) as client,
+        ):
+            assert all(client.gather(client.map(lambda i: _native.task_depth(), range(8), pure=False)))
+            assert executor._max_workers == nthreads
+    with (
+        LocalCluster(**options(n_workers=2, threads_per_worker=1, executor=executor)) as cluster,
+        Client(cluster) as client,
+    ):
+        assert client.submit(abs, -1).result(LONG) == 1 and executor._max_workers == 2
+        cluster.scale(1)
+        while len(client.scheduler_info()["workers"]) > 1:
+            time.sleep(0.01)
+        assert client.gather(client.map(lambda i: _native.task_depth(), range(8), pure=False)) == [1] * 8
+    assert not is_active()
+
+
+def test_a_worker_is_closed_while_a_task_goes_on_for_ever_and_the_process_ends():
+    code = """
+    import threading, time
+    from composable_threads.dask_backend import ArenaThreadPoolExecutor
+    from distributed import Client, LocalCluster
+    def endless():
+        threading.Event().wait()
+    options = dict(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=":0")
+    cluster = LocalCluster(executor=ArenaThreadPoolExecutor(), **options)
+    client = Client(cluster)
+    future = client.submit(endless)
+    worker = cluster.workers[0]
+    while not worker.active_threads:
+        time.sleep(0.01)
+    client.sync(worker.close, timeout=0.2)
+    print(worker.status.name)
+    """
+    assert check_fresh(code, allow_stderr=True).split() == ["closed"]
