@@ -226,7 +226,7 @@ def test_a_task_that_has_seceded_leaves_its_place_to_others(one):
         return shared.answered.wait(LONG)
 
     asking = one.submit(asks, pure=False)
-    assert one.submit(shared.answered.set, pure=False).result(LONG) is None
+    assert one.submit(lambda: shared.answered.set(), pure=False).result(LONG) is None  # noqa: PLW0108  an Event cannot be pickled
     assert asking.result(LONG)
 
 
