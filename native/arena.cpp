@@ -11,6 +11,7 @@
 #include "lifecycle.h"
 #include "spares.h"
 #include "ticks.h"
+#include "trace.h"
 #include "workers.h"
 
 namespace composable {
@@ -118,6 +119,7 @@ bool Arena::enter_full(ThreadState& self) {
     return true;
   }
   if (runners_ > 0) {
+    const trace::Scope wait(self, trace::Kind::wait, static_cast<std::uintptr_t>(trace::For::permit));
     Waiter waiter(self);
     waiter.wants_permit = waiter.urgent = true;
     const auto deadline = Clock::now() + kReclaim;
@@ -204,6 +206,8 @@ void Arena::wait(Lock& held, Waiter& waiter, Clock::time_point deadline) {
 }
 
 void Arena::await_permit(Lock& held, ThreadState& self) {
+  if (try_permit(held, self)) return;
+  const trace::Scope wait_scope(self, trace::Kind::wait, static_cast<std::uintptr_t>(trace::For::permit));
   while (!try_permit(held, self)) {
     Waiter waiter(self);
     waiter.wants_permit = waiter.urgent = true;

@@ -2,8 +2,12 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <utility>
+
 #include "arena.h"
 #include "gil.h"
+#include "ticks.h"
+#include "trace.h"
 #include "workers.h"
 
 namespace py = pybind11;
@@ -45,6 +49,10 @@ bool block_begin() {
   Arena* arena = Arena::existing();
   ThreadState& self = this_thread();
   if (arena == nullptr || !self.holds.load(std::memory_order_relaxed)) return false;
+  if (const std::uint32_t session = trace::session(); session != 0) {
+    self.blocked_in = session;
+    self.blocked_at = ticks();
+  }
   Lock held = arena->lock();
   arena->drop_permit(held, self);
   return true;
@@ -52,7 +60,17 @@ bool block_begin() {
 
 void block_end(bool had) {
   ThreadState& self = this_thread();
-  if (!had || self.holds.load(std::memory_order_relaxed)) return;
+  if (!had) return;
+  if (self.blocked_in != 0) {
+    trace::record(self, std::exchange(self.blocked_in, 0u),
+                  {.begin = self.blocked_at,
+                   .end = ticks(),
+                   .what = static_cast<std::uintptr_t>(trace::For::outside),
+                   .count = 1,
+                   .width = static_cast<std::uint16_t>(self.share),
+                   .kind = trace::Kind::wait});
+  }
+  if (self.holds.load(std::memory_order_relaxed)) return;
   GilAway away;
   Lock held = Arena::instance().lock();
   Arena::instance().await_permit(held, self);

@@ -8,7 +8,9 @@
 #include <unistd.h>
 
 #include "bind_tasks.h"
+#include "bind_trace.h"
 #include "gil.h"
+#include "trace.h"
 
 namespace py = pybind11;
 
@@ -45,10 +47,16 @@ class PyTask final : public PythonTask {
 
  private:
   bool call() const {
-    PyObject* result = in_python([this] { return PyObject_CallNoArgs(callable_.ptr()); });
+    PyObject* result = trace::on() ? call_recorded() : in_python([this] { return PyObject_CallNoArgs(callable_.ptr()); });
     if (result == Py_False) withdraw(group_, callable_);
     in_python([result] { Py_XDECREF(result); });
     return result != nullptr;
+  }
+
+  // The label first: a callable may let go of what it runs.
+  [[gnu::cold]] PyObject* call_recorded() const {
+    const trace::Scope span(this_thread(), trace::Kind::task, label_of(callable_.ptr()));
+    return in_python([this] { return PyObject_CallNoArgs(callable_.ptr()); });
   }
 
   void end(int runs) noexcept {

@@ -5,6 +5,7 @@
 #include <iterator>
 
 #include "ticks.h"
+#include "trace.h"
 
 namespace composable {
 namespace {
@@ -52,11 +53,26 @@ void Region::run(Arena& arena, ThreadState& self, const Shape& shape, Body body,
   const bool entered = arena.enter(self);
   Region region(arena, self, entered, shape, body, context);
   region.call();
+  // Behind the region, so that one which the clock is read for anyway costs no look at it more.
+  if (const std::uint32_t session = trace::session(); session != 0) [[unlikely]] region.record(session);
   if (entered) arena.leave(self);
+}
+
+void Region::record(std::uint32_t session) const noexcept {
+  if (began_ == 0) return;  // before the recording
+  const std::uint64_t end = ended_ != 0 ? ended_ : ticks();
+  trace::record_region(caller_, session,
+                       {.begin = began_,
+                        .end = end,
+                        .what = shape_.body_id,
+                        .count = 1,
+                        .width = static_cast<std::uint16_t>(caller_.share),
+                        .kind = trace::Kind::region});
 }
 
 void Region::call() {
   if (shape_.width <= 1 || arena_.slots() <= 1) {
+    if (trace::on()) [[unlikely]] began_ = ticks();
     if (shape_.fixed == 0) {
       body_(context_, 0, shape_.items, 0, caller_);
       return;
@@ -65,9 +81,9 @@ void Region::call() {
     sharers_ = std::min(shape_.width, arena_.slots());
     smallest_ = smallest_block();
     largest_ = std::max(smallest_, shape_.items / (8 * static_cast<std::size_t>(sharers_)));
-    const std::uint64_t start = ticks();
+    began_ = ticks();
     share();
-    learn(static_cast<double>(done_ticks_ - start) / ticks_per_us(), done_here_);
+    learn(static_cast<double>(done_ticks_ - began_) / ticks_per_us(), done_here_);
     return;
   } else if (measure()) {
     share();
@@ -107,7 +123,7 @@ void Region::learn(double spent_us, std::size_t items) const noexcept {
 
 // True if what is left is worth sharing; false if the caller should finish it alone.
 bool Region::measure() {
-  const std::uint64_t start = ticks();
+  const std::uint64_t start = began_ = ticks();
   const double per_us = ticks_per_us();
   const Cost& cost = cost_of_offer(arena_);
   std::size_t begin = 0;
@@ -121,8 +137,10 @@ bool Region::measure() {
     }
     begin = end;
     cursor_.store(begin, std::memory_order_relaxed);
-    spent = static_cast<double>(ticks() - start) / per_us;
+    const std::uint64_t now = ticks();
+    spent = static_cast<double>(now - start) / per_us;
     if (begin == shape_.items) {
+      ended_ = now;
       learn(spent, begin);
       return false;
     }
@@ -199,6 +217,7 @@ void Region::spin_for_runners() const noexcept {
 }
 
 void Region::await_runners(Lock& held) {
+  const trace::Scope wait(caller_, trace::Kind::wait, static_cast<std::uintptr_t>(trace::For::runners));
   Waiter waiter(caller_);
   caller_waits_ = &waiter;
   arena_.drop_permit(held, caller_);
@@ -229,10 +248,13 @@ void Region::work(Lock& held, ThreadState& self) noexcept {
   arena_.settle(held);
   held.unlock();
 
-  std::size_t begin, end;
-  while (claim(begin, end)) {
-    if (!body_(context_, begin, end, runner, self)) cancel();
-    if (arena_.recalls_runners()) break;
+  {
+    const trace::Scope part(self, trace::Kind::runner, shape_.body_id);
+    std::size_t begin, end;
+    while (claim(begin, end)) {
+      if (!body_(context_, begin, end, runner, self)) cancel();
+      if (arena_.recalls_runners()) break;
+    }
   }
 
   arena_.relock(held);

@@ -52,6 +52,7 @@ class Region final : public Source {
   void call();
   bool measure();
   bool shared_at_once() noexcept;
+  [[gnu::cold]] void record(std::uint32_t session) const noexcept;
   void learn(double spent_us, std::size_t items) const noexcept;
   void share();
   void offer();
@@ -77,6 +78,8 @@ class Region final : public Source {
   std::size_t largest_ = 1;
   std::size_t done_here_ = 0;  // items the caller ran while sharing
   std::uint64_t done_ticks_ = 0;  // when it had run the last of them
+  std::uint64_t began_ = 0;       // ticks, for a recording; 0: not known
+  std::uint64_t ended_ = 0;       // the same, of a region that its caller ran alone
   int sharers_ = 1;
   double us_per_item_ = -1;  // below 0: not known
   int load_ = -1;            // what it adds to the arena's load; below 0: not offered yet

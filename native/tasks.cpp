@@ -4,6 +4,9 @@
 #include <iterator>
 #include <stdexcept>
 
+#include "ticks.h"
+#include "trace.h"
+
 namespace composable {
 namespace {
 
@@ -184,7 +187,10 @@ TaskGroup::State TaskGroup::wait(ThreadState& self, Watch watch, std::uint64_t s
   }
   const bool had = self.holds.load(std::memory_order_relaxed);
   watchers_.push_back({&waiter, watch});
-  arena_.wait(held, waiter, deadline);
+  {
+    const trace::Scope asleep(self, trace::Kind::wait, static_cast<std::uintptr_t>(trace::For::tasks));
+    arena_.wait(held, waiter, deadline);
+  }
   std::erase_if(watchers_, [&](const Watcher& watcher) { return watcher.waiter == &waiter; });
   if (idle()) return State::idle;
   if (!had && self.holds.load(std::memory_order_relaxed)) return State::permit;
@@ -265,6 +271,8 @@ int TaskScope::look_again(Arena& arena, ThreadState& self) {
 ProgramTask::ProgramTask(Arena& arena, ThreadState& self)
     : arena_(arena),
       generation_(arena.generation()),
+      began_at_(ticks()),
+      began_in_(trace::session()),
       self_(began(arena, self, entered_)),
       scope_(std::make_unique<TaskScope>(arena, self)) {
   self.program_task = this;
@@ -281,6 +289,15 @@ ThreadState& ProgramTask::began(Arena& arena, ThreadState& self, bool& entered) 
 
 ProgramTask::~ProgramTask() {
   if (abandoned()) return;
+  if (began_in_ != 0) {
+    trace::record(self_, began_in_,
+                  {.begin = began_at_,
+                   .end = ticks(),
+                   .what = 0,
+                   .count = 1,
+                   .width = static_cast<std::uint16_t>(self_.share),
+                   .kind = trace::Kind::task});
+  }
   scope_.reset();
   self_.program_task = nullptr;
   uncount();

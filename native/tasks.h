@@ -155,6 +155,8 @@ class ProgramTask {
 
   Arena& arena_;
   const std::uint64_t generation_;
+  const std::uint64_t began_at_;  // ticks
+  const std::uint32_t began_in_;  // the recording that was on
   bool entered_ = false;
   std::atomic<bool> abandoned_{false};
   ThreadState& self_;

@@ -22,6 +22,9 @@ struct KernelState {
 };
 
 struct Library;
+namespace trace {
+struct Buffer;
+}
 class ProgramTask;
 
 /// A library whose width was above P, and what puts it back.
@@ -50,6 +53,10 @@ struct ThreadState {
   std::uint64_t openmp_changed = 0;  // ticks
   std::uint64_t libraries_seen = 0;  // ticks
   std::vector<CappedWidth> capped;   // thread-wide ones, see Widths::cap()
+
+  trace::Buffer* trace_buffer = nullptr;  // once it has recorded anything
+  std::uint64_t blocked_at = 0;           // ticks; the blocking() it is in, while a recording is on
+  std::uint32_t blocked_in = 0;           // which recording
 
   pid_t tid;            // for /proc/self/task
   clockid_t cpu_clock;  // this thread's CPU clock
