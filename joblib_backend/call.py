@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from queue import SimpleQueue
 from threading import Lock
@@ -61,6 +62,8 @@ class Call:
         self._beginning = Lock()
         self._error: BaseException | None = None
         self._born = _forks
+        self._site = _call_site() if _native.trace_on() else None
+        self._trace_labels: dict[Any, str] = {}
         self._relay = Relay(self._hear)
         self._configs: dict[int, tuple[dict, Any, dict]] = {}
         # Batches that Joblib left there when it aborted an earlier call would run in this one. And Joblib needs no more of
@@ -157,6 +160,18 @@ class Call:
         except BaseException as error:
             self.fail(error)
 
+    def trace_label(self, func: Callable[[], Any]) -> str:
+        """What a trace calls a batch: its function and where Parallel was called."""
+        task: Any = func.items[0] if type(func) is BatchedCalls and func.items else (func, ())
+        function = task[1][1] if task[0] is _run_limited else task[0]
+        function = getattr(function, "func", function)
+        code = getattr(function, "__code__", type(function))
+        label = self._trace_labels.get(code)
+        if label is None:
+            name = getattr(function, "__qualname__", type(function).__qualname__)
+            label = self._trace_labels[code] = name if self._site is None else f"{name}, Parallel at {self._site}"
+        return label
+
     def close(self) -> None:
         """Drop what is queued, now and later. Tasks that run now end in their own time, unheard."""
         self.over = True
@@ -183,6 +198,21 @@ class Call:
         return parallel is None or parallel._aborting
 
 
+_OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_JOBLIB = os.path.dirname(os.path.abspath(joblib_parallel.__file__))
+
+
+def _call_site() -> str | None:
+    """`file.py:line` of the innermost frame that is neither Joblib's nor ours."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if not file.startswith((_OURS, _JOBLIB)):
+            return f"{os.path.basename(file)}:{frame.f_lineno}"
+        frame = frame.f_back  # type: ignore[assignment]
+    return None
+
+
 # What the arena runs. Whatever happens in there, the callback or the caller must hear of it: Joblib would wait forever.
 
 
@@ -196,6 +226,10 @@ class _Batch:
         self._func = func
         self._callback = callback
         self._number = number
+
+    @property
+    def trace_label(self) -> str:
+        return self._call.trace_label(self._func)
 
     def __call__(self) -> None:
         call, func = self._call, self._func
@@ -236,6 +270,10 @@ class _SharedBatch:
         self._numbered = enumerate(func.items)
         self._left = iter(range(count - 1, -1, -1))
         self._results: list[Any] = [None] * count
+
+    @property
+    def trace_label(self) -> str:
+        return self._call.trace_label(self._func)
 
     def __call__(self) -> bool | None:
         call = self._call

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include <unistd.h>
 
@@ -55,8 +56,12 @@ class PyTask final : public PythonTask {
 
   // The label first: a callable may let go of what it runs.
   [[gnu::cold]] PyObject* call_recorded() const {
-    const trace::Scope span(this_thread(), trace::Kind::task, label_of(callable_.ptr()));
-    return in_python([this] { return PyObject_CallNoArgs(callable_.ptr()); });
+    ThreadState& self = this_thread();
+    const std::uintptr_t outside = std::exchange(self.trace_label, 0);
+    trace::Scope span(self, trace::Kind::task, label_of(callable_.ptr()));
+    PyObject* result = in_python([this] { return PyObject_CallNoArgs(callable_.ptr()); });
+    if (const std::uintptr_t later = std::exchange(self.trace_label, outside); later != 0) span.rename(later);
+    return result;
   }
 
   void end(int runs) noexcept {
@@ -83,8 +88,8 @@ void execute(TaskGroup& group, Task* first, ThreadState& self) {
   }
   with_gil([&] {
     for (Task* task = first; task != nullptr; task = group.next(self)) {
+      NestingScope nesting(self, group.nesting(), group.limit_inside_tasks());
       TaskScope scope(group.arena(), self);
-      NestingScope nesting(self, group.nesting());
       task->run();
     }
   });
@@ -127,8 +132,8 @@ bool help_group(TaskGroup& group, const std::function<bool()>& stop, TaskGroup::
       if (run) {
         if (Task* task = group.claim(self)) {
           {
+            NestingScope nesting(self, group.nesting(), group.limit_inside_tasks());
             TaskScope scope(arena, self);
-            NestingScope nesting(self, group.nesting());
             if (!static_cast<PythonTask*>(task)->run_raising()) error = std::make_exception_ptr(py::error_already_set());
           }
           group.ended(self);

@@ -11,6 +11,7 @@
 #include "gil.h"
 #include "libraries.h"
 #include "runnable.h"
+#include "thread_state.h"
 #include "ticks.h"
 #include "trace.h"
 
@@ -166,6 +167,9 @@ void register_trace(py::module_& module) {
     trace::stop();
   });
   module.def("trace_on", &trace::on);
+  module.def("trace_label", [](const py::object& callable) {
+    if (trace::on()) this_thread().trace_label = label_of(callable.ptr());
+  }, py::arg("callable"));
   module.def("trace_collect", &collect);
   module.def("trace_forget", [] {
     trace::forget();

@@ -143,7 +143,7 @@ void Keeper::look(Lock& held) {
   arena_.settle(held);
   // One at a time: it may be late for the same reason, the GIL for instance.
   if (arena_.arriving_ > 0 && arena_.arriving_ <= arena_.slots_ && Clock::now() - arena_.summoned_at_ > kLate &&
-      arena_.running_.load(std::memory_order_relaxed) < arena_.slots_) {
+      arena_.has_free_permit()) {
     arena_.summoned_at_ = Clock::now();
     ++arena_.arriving_;
     held.unlock();

@@ -67,6 +67,7 @@ void Lifecycle::empty(Arena& arena) {
   arena.runners_ = 0;
   arena.load_ = 0;
   arena.widths_.forget_limits();
+  arena.forget_limits(self);
   arena.widths_.govern(0);
   arena.arriving_ = 0;
   arena.lingering_.store(0);

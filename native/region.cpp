@@ -4,6 +4,7 @@
 #include <bit>
 #include <iterator>
 
+#include "arena_limit.h"
 #include "ticks.h"
 #include "trace.h"
 
@@ -42,6 +43,7 @@ Learned& learned_of(std::uintptr_t body_id) noexcept {
 Region::Region(Arena& arena, ThreadState& caller, bool outermost, const Shape& shape, Body body, void* context)
     : arena_(arena),
       caller_(caller),
+      limit_(caller.limit),
       outermost_(outermost),
       shape_{shape.items, std::min(shape.width, kMostRunners), std::max<std::size_t>(shape.first, 1), shape.fixed,
              shape.body_id, shape.units},
@@ -50,11 +52,26 @@ Region::Region(Arena& arena, ThreadState& caller, bool outermost, const Shape& s
 
 void Region::run(Arena& arena, ThreadState& self, const Shape& shape, Body body, void* context) {
   if (shape.items == 0) return;
+  if (self.limit > 0) [[unlikely]] return run_limited(arena, self, shape, body, context);
   const bool entered = arena.enter(self);
   Region region(arena, self, entered, shape, body, context);
   region.call();
   // Behind the region, so that one which the clock is read for anyway costs no look at it more.
   if (const std::uint32_t session = trace::session(); session != 0) [[unlikely]] region.record(session);
+  if (entered) arena.leave(self);
+}
+
+// The same under a limit of the thread's; its part of the limit is for what it calls.
+void Region::run_limited(Arena& arena, ThreadState& self, const Shape& shape, Body body, void* context) {
+  Shape narrow = shape;
+  narrow.width = limited(shape.width, self.limit);
+  const bool entered = arena.enter(self);
+  {
+    const NestingScope nesting(self, self.nesting, limit_inside(self.limit, narrow.width));
+    Region region(arena, self, entered, narrow, body, context);
+    region.call();
+    if (const std::uint32_t session = trace::session(); session != 0) region.record(session);
+  }
   if (entered) arena.leave(self);
 }
 
@@ -71,14 +88,14 @@ void Region::record(std::uint32_t session) const noexcept {
 }
 
 void Region::call() {
-  if (shape_.width <= 1 || arena_.slots() <= 1) {
+  if (shape_.width <= 1 || arena_.most() <= 1) {
     if (trace::on()) [[unlikely]] began_ = ticks();
     if (shape_.fixed == 0) {
       body_(context_, 0, shape_.items, 0, caller_);
       return;
     }
   } else if (shared_at_once()) {
-    sharers_ = std::min(shape_.width, arena_.slots());
+    sharers_ = std::min(shape_.width, arena_.most());
     smallest_ = smallest_block();
     largest_ = std::max(smallest_, shape_.items / (8 * static_cast<std::size_t>(sharers_)));
     began_ = ticks();
@@ -152,7 +169,7 @@ bool Region::measure() {
   smallest_ = smallest_block();
   largest_ = std::max<std::size_t>(smallest_, static_cast<std::size_t>(items_per_us * kLargestBlockUs));
   if (shape_.fixed > 0) largest_ = shape_.fixed;
-  sharers_ = std::min(shape_.width, arena_.slots());
+  sharers_ = std::min(shape_.width, arena_.most());
   return static_cast<double>(shape_.items - begin) > items_per_us * cost.worth_us;
 }
 
@@ -249,6 +266,7 @@ void Region::work(Lock& held, ThreadState& self) noexcept {
   held.unlock();
 
   {
+    const NestingScope nesting(self, self.nesting, limit_);
     const trace::Scope part(self, trace::Kind::runner, shape_.body_id);
     std::size_t begin, end;
     while (claim(begin, end)) {

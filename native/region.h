@@ -58,6 +58,7 @@ class Region final : public Source {
   void offer();
   void spin_for_runners() const noexcept;
   void await_runners(Lock& held);
+  static void run_limited(Arena& arena, ThreadState& self, const Shape& shape, Body body, void* context);
   bool claim(std::size_t& begin, std::size_t& end) noexcept;
   std::size_t smallest_block() const noexcept;
   std::size_t fair_share(std::size_t left) const noexcept;
@@ -68,6 +69,7 @@ class Region final : public Source {
 
   Arena& arena_;
   ThreadState& caller_;
+  const int limit_;  // ThreadState::limit in its blocks
   const bool outermost_;  // the caller computes for nothing else: it needs no permit once it waits
   const Shape shape_;
   const Body body_;

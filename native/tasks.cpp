@@ -12,8 +12,8 @@ namespace {
 
 void run_all(TaskGroup& group, Task* first, ThreadState& self) {
   for (Task* task = first; task != nullptr; task = group.next(self)) {
+    NestingScope nesting(self, group.nesting(), group.limit_inside_tasks());
     TaskScope scope(group.arena(), self);
-    NestingScope nesting(self, group.nesting());
     task->run();
   }
 }
@@ -24,7 +24,8 @@ TaskGroup::Execute TaskGroup::execute = run_all;
 
 TaskGroup::TaskGroup(Arena& arena, int limit)
     : arena_(arena),
-      limit_(limit),
+      bound_(this_thread().limit),
+      limit_(limited(limit, bound_)),
       depth_(this_thread().task_depth),
       nesting_(this_thread().nesting + 1),
       generation_(arena.generation()) {
@@ -245,7 +246,7 @@ void TaskGroup::set_limit(int limit) {
   if (limit < 1) throw std::invalid_argument("a group's limit must be at least 1, not " + std::to_string(limit));
   Lock held = arena_.lock();
   renew(held);
-  limit_ = limit;
+  limit_ = limited(limit, bound_);
   recount(held);
   if (wanted() > 0) {
     arena_.open(held, *this);
@@ -255,7 +256,15 @@ void TaskGroup::set_limit(int limit) {
   arena_.settle(held);
 }
 
-TaskScope::TaskScope(Arena& arena, ThreadState& self) : kernel_(self), width_(self, look_again(arena, self)) {}
+void WidthCeiling::change(int tasks) {
+  Lock held = arena_.lock();
+  arena_.widths(held).limit(count_, tasks);
+  arena_.adjust_widths(held);
+}
+
+TaskScope::TaskScope(Arena& arena, ThreadState& self) : kernel_(self), width_(self, look_again(arena, self)) {
+  if (self.limit > 0) ceiling_.emplace(arena, self.limit);
+}
 
 // A library may have been loaded since the last task began; and more tasks queued since this one was taken off its queue,
 // while its thread waited for the GIL.
@@ -264,7 +273,7 @@ int TaskScope::look_again(Arena& arena, ThreadState& self) {
     Lock held = arena.lock();
     arena.adjust_widths(held);
   }
-  self.share = arena.share();
+  self.share = limited(arena.share(), self.limit);
   return self.share;
 }
 

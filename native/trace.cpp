@@ -105,13 +105,17 @@ Buffer* meet(ThreadState& self, std::uint32_t session) noexcept {
     const auto free = std::find_if(state.buffers.begin(), state.buffers.end(), [&](const Buffer* other) {
       return !other->owned && other->session.load(std::memory_order_relaxed) != session;
     });
-    try {
-      if (free == state.buffers.end()) state.buffers.reserve(state.buffers.size() + 1);
-      buffer = free != state.buffers.end() ? *free : new Buffer;
-    } catch (const std::bad_alloc&) {
-      return nullptr;
+    if (free != state.buffers.end()) {
+      buffer = *free;
+    } else {
+      try {
+        state.buffers.reserve(state.buffers.size() + 1);
+        buffer = new Buffer;
+      } catch (const std::bad_alloc&) {
+        return nullptr;
+      }
+      state.buffers.push_back(buffer);
     }
-    if (free == state.buffers.end()) state.buffers.push_back(buffer);
     buffer->owned = true;
     self.trace_buffer = buffer;
   }

@@ -102,6 +102,8 @@ class Scope {
   Scope(ThreadState& self, Kind kind, std::uintptr_t what) noexcept : session_(trace::session()) {
     if (session_ != 0) [[unlikely]] begin(self, kind, what);
   }
+  /// What it is was not known at first.
+  void rename(std::uintptr_t what) noexcept { what_ = what; }
   ~Scope() {
     if (session_ != 0) [[unlikely]] end();
   }

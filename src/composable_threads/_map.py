@@ -40,7 +40,7 @@ class MapCalls:
 
     def __init__(self, tasks: _Tasks, fn: Callable):
         self._tasks = tasks
-        self._fn = fn
+        self._fn = self.trace_label = fn
         self._calls: deque[tuple[int, tuple, Any]] = deque()  # number, arguments, context
         self._outcomes: list[Any] = []
         self._awaited = -1

@@ -365,12 +365,18 @@ def _report(error: BaseException) -> None:
             threading.__excepthook__(second)
 
 
+# What calls another function, with the items of a batch.
+_STARS = (stock.mapstar, stock.starmapstar)
+
+
 def _run(pool: ThreadPool, task: tuple) -> None:
     job, index, func, args, kwargs = task
     try:
         if pool._initializer is not None and not getattr(pool._prepared, "done", False):
             pool._initializer(*pool._initargs)
             pool._prepared.done = True
+        if _native.trace_on():
+            _native.trace_label(args[0][0] if func in _STARS else func)
         outcome = (True, func(*args, **kwargs))
     except BaseException as error:
         outcome = (False, error)
