@@ -219,17 +219,14 @@ def _call_site() -> str | None:
 class _Batch:
     """One of Joblib's batches, as one task."""
 
-    __slots__ = ("_call", "_callback", "_func", "_number")
+    __slots__ = ("_call", "_callback", "_func", "_number", "trace_label")
 
     def __init__(self, call: Call, func: Callable[[], Any], callback: Callable[[Any], None] | None, number: int):
         self._call = call
         self._func = func
         self._callback = callback
         self._number = number
-
-    @property
-    def trace_label(self) -> str:
-        return self._call.trace_label(self._func)
+        self.trace_label = call.trace_label(func) if _native.trace_on() else _UNNAMED
 
     def __call__(self) -> None:
         call, func = self._call, self._func
@@ -247,6 +244,7 @@ class _Batch:
 
 
 _NONE_LEFT = None, None
+_UNNAMED = "submitted before the trace, Parallel"
 
 
 class _SharedBatch:
@@ -255,7 +253,7 @@ class _SharedBatch:
     So others take the rest where one item turns out to be long, or waits for a later one.
     """
 
-    __slots__ = ("_call", "_callback", "_first", "_func", "_inside", "_left", "_numbered", "_results")
+    __slots__ = ("_call", "_callback", "_first", "_func", "_inside", "_left", "_numbered", "_results", "trace_label")
 
     def __init__(self, call: Call, func: BatchedCalls, callback: Callable[[Any], None] | None, first: int):
         count = len(func.items)
@@ -270,10 +268,7 @@ class _SharedBatch:
         self._numbered = enumerate(func.items)
         self._left = iter(range(count - 1, -1, -1))
         self._results: list[Any] = [None] * count
-
-    @property
-    def trace_label(self) -> str:
-        return self._call.trace_label(self._func)
+        self.trace_label = call.trace_label(func) if _native.trace_on() else _UNNAMED
 
     def __call__(self) -> bool | None:
         call = self._call

@@ -25,6 +25,7 @@ struct Labels {
   std::size_t limit = 0;
   std::unordered_set<PyObject*> known;
   std::vector<PyObject*> keys;
+  PyObject* latest = nullptr;  // of `known`: most tasks run what the one before ran
   std::size_t size() const noexcept { return known.size() + keys.size(); }
 
   // Out of the lists first: what dies here may run code of the program's.
@@ -32,6 +33,7 @@ struct Labels {
     std::vector<PyObject*> gone(known.begin(), known.end());
     gone.insert(gone.end(), keys.begin(), keys.end());
     known.clear();
+    latest = nullptr;
     keys = {};
     for (PyObject* label : gone) Py_DECREF(label);
   }
@@ -52,7 +54,9 @@ PyObject* partial_type() {
 // A new reference to what stands for a callable without its closure, its object or its arguments.
 PyObject* essence(PyObject* callable) {
   for (int deep = 0; deep < 16; ++deep) {
-    if (PyMethod_Check(callable)) {
+    if (PyUnicode_CheckExact(callable) || PyCode_Check(callable)) {
+      return Py_NewRef(callable);
+    } else if (PyMethod_Check(callable)) {
       callable = PyMethod_GET_FUNCTION(callable);
     } else if (PyFunction_Check(callable)) {
       return Py_NewRef(PyFunction_GET_CODE(callable));
@@ -60,8 +64,6 @@ PyObject* essence(PyObject* callable) {
       PyObject* name = PyUnicode_InternFromString(reinterpret_cast<PyCFunctionObject*>(callable)->m_ml->ml_name);
       if (name != nullptr) return name;
       break;
-    } else if (PyUnicode_CheckExact(callable) || PyCode_Check(callable)) {
-      return Py_NewRef(callable);
     } else if (PyObject* type = partial_type(); type != nullptr && PyObject_IsInstance(callable, type) == 1) {
       PyObject* inner = PyObject_GetAttrString(callable, "func");
       if (inner == nullptr) break;
@@ -152,12 +154,16 @@ std::uintptr_t label_of(PyObject* callable) {
   if (named == nullptr) PyErr_Clear();
   PyObject* label = essence(named != nullptr ? named : callable);
   Py_XDECREF(named);
-  if (labels.known.find(label) == labels.known.end() && labels.size() < labels.limit) {
-    labels.known.insert(Py_NewRef(label));
+  if (label == labels.latest || labels.known.find(label) != labels.known.end()) {
+    Py_DECREF(label);
+  } else if (labels.size() < labels.limit) {
+    labels.known.insert(label);
+  } else {
+    Py_DECREF(label);
+    return 0;
   }
-  const bool kept = labels.known.find(label) != labels.known.end();
-  Py_DECREF(label);
-  return kept ? reinterpret_cast<std::uintptr_t>(label) : 0;
+  labels.latest = label;
+  return reinterpret_cast<std::uintptr_t>(label);
 }
 
 void register_trace(py::module_& module) {

@@ -52,7 +52,7 @@ class Region final : public Source {
   void call();
   bool measure();
   bool shared_at_once() noexcept;
-  [[gnu::cold]] void record(std::uint32_t session) const noexcept;
+  void record(std::uint32_t session) const noexcept;
   void learn(double spent_us, std::size_t items) const noexcept;
   void share();
   void offer();

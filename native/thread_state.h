@@ -49,13 +49,13 @@ struct ThreadState {
   ProgramTask* program_task = nullptr;  // in the middle of which it is
   KernelState kernel;
   int limit = 0;        // at most so many threads for what it opens; 0: none (arena_limit.h)
+  trace::Buffer* trace_buffer = nullptr;  // once it has recorded anything
   int share = 1;        // width of BLAS and OpenMP calls in the task it runs
   int openmp_size = 0;  // the one team size above 1 that its OpenMP runtime keeps, see widths.cpp
   std::uint64_t openmp_changed = 0;  // ticks
   std::uint64_t libraries_seen = 0;  // ticks
   std::vector<CappedWidth> capped;   // thread-wide ones, see Widths::cap()
 
-  trace::Buffer* trace_buffer = nullptr;  // once it has recorded anything
   std::uintptr_t trace_label = 0;         // what the task that it records turned out to run; 0: what was said before
   std::uint64_t blocked_at = 0;           // ticks; the blocking() it is in, while a recording is on
   std::uint32_t blocked_in = 0;           // which recording

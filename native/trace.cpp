@@ -33,6 +33,8 @@ std::uint64_t pack(const Span& span) noexcept {
   return std::uint64_t{span.count} << 32 | std::uint64_t{span.width} << 8 | static_cast<std::uint64_t>(span.kind);
 }
 
+std::uint64_t count_of(const Cell& cell) noexcept { return cell.about.load(std::memory_order_relaxed) >> 32; }
+
 void write(Cell& cell, const Span& span) noexcept {
   cell.begin.store(span.begin, std::memory_order_relaxed);
   cell.end.store(span.end, std::memory_order_relaxed);
@@ -52,9 +54,14 @@ Span read(const Cell& cell) noexcept {
 
 }  // namespace
 
-struct Buffer {
+// What every region looks at is in one cache line.
+struct alignas(64) Buffer {
   std::atomic<std::uint32_t> session{0};  // whose spans these are; written by the owner
   std::atomic<std::uint32_t> size{0};     // spans readers may look at; released by the owner
+  // Small regions of one body that follow each other, not in the cells yet; none while its count is 0.
+  Cell run{};
+  std::uint64_t small = 0;                // kSmallUs in ticks
+  std::uint64_t apart = 0;                // kApartUs
   std::uint32_t granted = 0;              // the owner's right to spans
   std::atomic<std::uint64_t> dropped{0};
   std::atomic<std::uint64_t> dropped_at{0};
@@ -124,8 +131,11 @@ Buffer* meet(ThreadState& self, std::uint32_t session) noexcept {
   buffer->worker = self.worker;
   pthread_getname_np(pthread_self(), buffer->name, sizeof buffer->name);
   buffer->granted = 0;
+  buffer->small = static_cast<std::uint64_t>(kSmallUs * ticks_per_us());
+  buffer->apart = static_cast<std::uint64_t>(kApartUs * ticks_per_us());
   buffer->dropped.store(0, std::memory_order_relaxed);
   buffer->size.store(0, std::memory_order_relaxed);
+  buffer->run.about.store(0, std::memory_order_relaxed);
   buffer->session.store(session, std::memory_order_release);
   return buffer;
 }
@@ -136,7 +146,17 @@ Buffer* buffer_of(ThreadState& self, std::uint32_t session) noexcept {
   return meet(self, session);
 }
 
+void append(Buffer& buffer, const Span& span) noexcept;
+
+// The run of small regions is over.
+void flush(Buffer& buffer) noexcept {
+  const Span run = read(buffer.run);
+  buffer.run.about.store(0, std::memory_order_relaxed);
+  append(buffer, run);
+}
+
 void append(Buffer& buffer, const Span& span) noexcept {
+  if (count_of(buffer.run) > 0) [[unlikely]] flush(buffer);
   const std::uint32_t size = buffer.size.load(std::memory_order_relaxed);
   if (size == buffer.granted) [[unlikely]] {
     const auto wanted = static_cast<std::int64_t>(std::min<std::size_t>(kGrant, buffer.capacity - size));
@@ -186,6 +206,7 @@ std::vector<Record> collect() {
                   .spans = {}};
     record.spans.reserve(size);
     for (std::uint32_t i = 0; i < size; ++i) record.spans.push_back(read(buffer->cells[i]));
+    if (count_of(buffer->run) > 0) record.spans.push_back(read(buffer->run));
     records.push_back(std::move(record));
   }
   return records;
@@ -214,24 +235,21 @@ void record_region(ThreadState& self, std::uint32_t session, const Span& span) n
   if (trace::session() != session) return;
   Buffer* buffer = buffer_of(self, session);
   if (buffer == nullptr) return;
-  const std::uint32_t size = buffer->size.load(std::memory_order_relaxed);
-  const double per_us = ticks_per_us();
-  const auto small = static_cast<std::uint64_t>(kSmallUs * per_us);
-  if (size > 0 && span.end - span.begin < small) {
-    Cell& last = buffer->cells[size - 1];
-    const std::uint64_t about = last.about.load(std::memory_order_relaxed);
-    const std::uint64_t end = last.end.load(std::memory_order_relaxed);
-    const std::uint64_t count = about >> 32;
-    if (static_cast<Kind>(about & 0xff) == Kind::region && last.what.load(std::memory_order_relaxed) == span.what &&
-        span.begin >= end && span.begin - end < static_cast<std::uint64_t>(kApartUs * per_us) && count < 0xffffffffu &&
-        // a large region is not made larger by the small ones behind it
-        (count > 1 || end - last.begin.load(std::memory_order_relaxed) < small)) {
-      last.end.store(span.end, std::memory_order_relaxed);
-      last.about.store(about + (std::uint64_t{1} << 32), std::memory_order_relaxed);
-      return;
-    }
+  const bool small = span.end - span.begin < buffer->small;
+  Cell& run = buffer->run;
+  const std::uint64_t about = run.about.load(std::memory_order_relaxed);
+  if (small && about != 0 && run.what.load(std::memory_order_relaxed) == span.what && about >> 32 < 0xffffffffu &&
+      span.begin - run.end.load(std::memory_order_relaxed) < buffer->apart) {
+    run.end.store(span.end, std::memory_order_relaxed);
+    run.about.store(about + (std::uint64_t{1} << 32), std::memory_order_relaxed);
+    return;
   }
-  append(*buffer, span);
+  if (about != 0) flush(*buffer);
+  if (small) {
+    write(run, span);
+  } else {
+    append(*buffer, span);
+  }
 }
 
 void release(Buffer* buffer) noexcept {

@@ -66,9 +66,9 @@ def _numba_functions() -> tuple[dict[int, str], list[tuple[int, str]]]:
                 entries.append((start, name))
     exact: dict[int, str] = {}
     kernels = getattr(sys.modules.get("composable_threads.numba_layer.kernel"), "kernels", ())
-    for reference, symbol, name in list(kernels):
+    for codegen, symbol, name in list(kernels):
         try:
-            start = reference().get_pointer_to_function(symbol)
+            start = codegen._engine.get_function_address(symbol)
         except Exception:  # gone, or not linked yet
             continue
         if start:

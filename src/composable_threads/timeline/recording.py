@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import resource
+import sys
 from collections.abc import Mapping
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
@@ -198,20 +198,27 @@ def _read(found: Mapping[str, Any], slots: int) -> Timeline:
     return Timeline(slots, found["seconds"], threads, runnable)
 
 
-class recorded_to:
-    """Context that records and writes the trace to `path` at its end, if the process is still the same one."""
+class RecordedRun:
+    """Records from now on until `finish`, which writes the trace to `path` if the process is still the same one."""
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._trace = Trace()
         self._process = os.getpid()
-
-    def start(self) -> None:
-        self._trace.start()
+        self._trace = Trace().start()
 
     def finish(self) -> None:
         if self._process != os.getpid():
             return
         self._trace.stop()
-        with contextlib.suppress(OSError):  # told at the start, where it could still be mended
+        self._trace.timeline.facts["program"] = sys.argv[:1]
+        try:
             self._trace.save(self._path)
+        except OSError as error:
+            told = f"python -m composable_threads: cannot write the trace: {error}\n"
+        else:
+            dropped, until = self._trace.timeline.dropped, self._trace.timeline.complete_until
+            told = f"python -m composable_threads: the trace ends at {until:.3f} s: {dropped:,} spans did not fit\n"
+            if not dropped:
+                return
+        if sys.stderr is not None:
+            sys.stderr.write(told)
