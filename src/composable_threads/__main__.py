@@ -120,20 +120,7 @@ def info(words: list[str]) -> None:
 
         print(json.dumps(facts, indent=2, default=str))
     else:
-        print("\n".join(lines_of(facts)))
-
-
-def lines_of(facts: Any, *, indent: str = "") -> list[str]:
-    """`key: value` lines; what is nested stands below its key (a list's elements below a dash), indented."""
-    named = isinstance(facts, dict)
-    pairs = [(f"{key}:", value) for key, value in facts.items()] if named else [("-", value) for value in facts]
-    lines: list[str] = []
-    for label, value in pairs:
-        if isinstance(value, (dict, list, tuple)) and value:
-            lines += [f"{indent}{label}", *lines_of(value, indent=indent + "  ")]
-        else:
-            lines.append(f"{indent}{label} {value}".rstrip())
-    return lines
+        print(facts)
 
 
 def compare(words: list[str]) -> NoReturn:

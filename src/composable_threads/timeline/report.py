@@ -70,7 +70,7 @@ def page(
     )
     for kind, view in views.items():
         parts.append(f"<h3>{escape(NAMES[kind]).capitalize()}</h3>{_threads(view.watched, seconds)}")
-    parts.append(_slots(views["composable"], seconds))
+    parts.append(_slots(views["composable"]))
     parts.append(_foot(program, views))
     parts.append("</body></html>\n")
     return "\n".join(parts)
@@ -82,13 +82,19 @@ def _wall(runs: Sequence[Sample], timeout: float | None) -> str:
     return duration(statistics.median(run.wall_seconds for run in runs))
 
 
+def _in_words(ratio: float) -> str:
+    if ratio < 0.95:
+        return f"{1 / ratio:.2g} times as fast"
+    return "about the same" if ratio <= 1.05 else f"{ratio:.2g} times as slow"
+
+
 def _lead(
     stock: Sequence[Sample], composable: Sequence[Sample], views: Mapping[str, View], cpus: int, timeout: float | None
 ) -> str:
     walls = f"As it is: <b>{_wall(stock, timeout)}</b>. On one arena: <b>{_wall(composable, timeout)}</b>"
     if stock[-1].finished and composable[-1].finished:
         pairs = zip(composable, stock, strict=True)
-        walls += f", {statistics.median(ours.wall_seconds / theirs.wall_seconds for ours, theirs in pairs):.2f} of that"
+        walls += f", {_in_words(statistics.median(ours.wall_seconds / theirs.wall_seconds for ours, theirs in pairs))}"
     before, after = (views[kind].watched.beyond() for kind in ("stock", "composable"))
     count = f"{cpus} CPU" + ("s" if cpus != 1 else "")
     if before >= 0.2 and after < 0.6 * before:
@@ -197,7 +203,7 @@ def _threads(watched: Watched, seconds: float) -> str:
     for row, thread in enumerate(shown):
         uses = watched.uses[thread]
         y = top + row * (height + 2)
-        name = watched.names.get(thread, "")[:11]
+        name = watched.names.get(thread, "")[:13]
         body.append(text(LEFT - 8, y + 10, name, anchor="end", fill="#666", size=10))
         body.append(rect(LEFT, y, WIDTH - LEFT - 8, height, "#f7f8f9"))
         bins = _binned(watched, seconds, [uses.get(number) for number in range(len(watched.times))])
@@ -218,7 +224,7 @@ def _threads(watched: Watched, seconds: float) -> str:
     return wrap("".join(body), bottom + 22, "what each thread did over time") + note
 
 
-def _slots(view: View, seconds: float) -> str:
+def _slots(view: View) -> str:
     head = "<h2>What ran in the arena</h2>"
     if view.timeline is None:
         return f'{head}<p class="small">The program ended in a way that left no trace (os._exit, or a signal).</p>'
@@ -226,7 +232,7 @@ def _slots(view: View, seconds: float) -> str:
     told = (
         f"<p>The arena has {slots} slot{'s' if slots != 1 else ''}, as many as CPUs. Joblib, Dask, Numba and executors put their "
         "work into these and into nothing else; colours say who. Pale is unused: the program did something else meanwhile, such "
-        "as importing, reading or one call on its own. Point at a piece for its name. "
+        "as importing, reading or one call on its own. Here the time axis is the run's own. Point at a piece for its name. "
         "<span class='small'><code>python -m composable_threads --trace out.json</code> writes this for Perfetto.</span></p>"
     )
     if view.timeline.dropped:
@@ -234,7 +240,7 @@ def _slots(view: View, seconds: float) -> str:
             f'<p class="small">Not complete: {view.timeline.dropped:,} pieces after '
             f"{duration(view.timeline.complete_until)} did not fit into the trace.</p>"
         )
-    return f"{head}{told}{slots_picture(view.timeline, seconds)}"
+    return f"{head}{told}{slots_picture(view.timeline)}"
 
 
 def _table(stock: Sequence[Sample], composable: Sequence[Sample], timeout: float | None) -> str:

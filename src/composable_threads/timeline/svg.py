@@ -59,19 +59,19 @@ def duration(seconds: float) -> str:
     return "0" if seconds < 1e-9 else f"{seconds * 1e9:.3g} ns"
 
 
-def rows(timeline: Timeline, slots: Sequence[list[Piece]], top: float, *, seconds: float) -> tuple[str, float]:
-    """A row for each slot, from `top` down, with `seconds` as its whole width; the drawing and its bottom."""
+def rows(timeline: Timeline, slots: Sequence[list[Piece]], top: float) -> tuple[str, float]:
+    """A row for each slot, from `top` down; the drawing and its bottom."""
+    seconds = max(timeline.seconds, 1e-9)
     parts = []
     for number, pieces in enumerate(slots):
         y = top + number * (ROW + GAP)
         beyond = number >= timeline.slots
-        share = seconds_busy(pieces) / max(timeline.seconds, 1e-9)
+        share = seconds_busy(pieces) / seconds
         name = f"slot {number}" if not beyond else "beyond P"
         parts.append(text(LEFT - 8, y + ROW * 0.45, name, anchor="end", fill=BEYOND if beyond else "#222"))
         parts.append(text(LEFT - 8, y + ROW * 0.45 + 12, f"busy {share:.0%}", anchor="end", fill="#666", size=10))
         if not beyond:
-            width = scale(timeline.seconds, seconds) - LEFT
-            parts.append(rect(LEFT, y, width, ROW, UNUSED, "unused: nothing computed in this slot"))
+            parts.append(rect(LEFT, y, WIDTH - LEFT - 8, ROW, UNUSED, "unused: nothing computed in this slot"))
         parts.append(drawn(pieces, y, seconds))
     return "".join(parts), top + len(slots) * (ROW + GAP) - GAP
 
@@ -138,10 +138,10 @@ def kinds_in(timeline: Timeline) -> list[tuple[str, str]]:
     return [(COLOURS[kind], TITLES[kind]) for kind in COMPUTING if kind in present] + [(UNUSED, "unused")]
 
 
-def slots_picture(timeline: Timeline, seconds: float | None = None) -> str:
-    """Slots as rows, with a legend and a time axis over `seconds`, which is its own length if not given."""
-    seconds = seconds or max(timeline.seconds, 1e-9)
-    body, bottom = rows(timeline, slots_of(timeline), 30, seconds=seconds)
+def slots_picture(timeline: Timeline) -> str:
+    """Slots as rows, with a legend and a time axis."""
+    seconds = max(timeline.seconds, 1e-9)
+    body, bottom = rows(timeline, slots_of(timeline), 30)
     body = legend(kinds_in(timeline), 16) + axis(seconds, 26, bottom) + body
     return wrap(body, bottom + 22, "what each slot of the arena did over time")
 
