@@ -74,6 +74,11 @@ class _Task:
         self._fn = fn
         self._args = args
 
+    @property
+    def trace_label(self) -> str:
+        batch = self._args[0]  # of Dask's (key, data, ...)
+        return str(batch[0][0]) if len(batch) == 1 else f"{batch[0][0]} and {len(batch) - 1} more"
+
     def __call__(self) -> None:
         future = self._future
         try:

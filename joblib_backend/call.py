@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from contextvars import Context
 from queue import SimpleQueue
@@ -64,6 +65,8 @@ class Call:
         self._beginning = Lock()
         self._error: BaseException | None = None
         self._born = _forks
+        self._site = _call_site() if _native.trace_on() else None
+        self._trace_labels: dict[Any, str] = {}
         self._relay = Relay(self._hear)
         self._configs: dict[int, tuple[dict[str, Any], Any, dict[str, Any]]] = {}
         # Batches that Joblib left there when it aborted an earlier call would run in this one. And Joblib needs no more
@@ -162,6 +165,18 @@ class Call:
         except BaseException as error:
             self.fail(error)
 
+    def trace_label(self, func: Callable[[], Any]) -> str:
+        """What a trace calls a batch: its function and where Parallel was called."""
+        task: Any = func.items[0] if type(func) is BatchedCalls and func.items else (func, ())
+        function = task[1][1] if task[0] is _run_limited else task[0]
+        function = getattr(function, "func", function)
+        code = getattr(function, "__code__", type(function))
+        label = self._trace_labels.get(code)
+        if label is None:
+            name = getattr(function, "__qualname__", type(function).__qualname__)
+            label = self._trace_labels[code] = name if self._site is None else f"{name}, Parallel at {self._site}"
+        return label
+
     def close(self) -> None:
         """Drop what is queued, now and later. Tasks that run now end in their own time, unheard."""
         self.over = True
@@ -188,6 +203,21 @@ class Call:
         return parallel is None or parallel._aborting
 
 
+_OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_JOBLIB = os.path.dirname(os.path.abspath(joblib_parallel.__file__))
+
+
+def _call_site() -> str | None:
+    """`file.py:line` of the innermost frame that is neither Joblib's nor ours."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if not file.startswith((_OURS, _JOBLIB)):
+            return f"{os.path.basename(file)}:{frame.f_lineno}"
+        frame = frame.f_back  # type: ignore[assignment]
+    return None
+
+
 # What the arena runs. Whatever happens in there, the callback or the caller must hear of it: Joblib would wait forever.
 #
 # Tasks see no context variables but their own, as on the new threads of the stock backend: the caller, which runs some
@@ -197,13 +227,14 @@ class Call:
 class _Batch:
     """One of Joblib's batches, as one task."""
 
-    __slots__ = ("_call", "_callback", "_func", "_number")
+    __slots__ = ("_call", "_callback", "_func", "_number", "trace_label")
 
     def __init__(self, call: Call, func: Callable[[], Any], callback: Callable[[Any], None] | None, number: int):
         self._call = call
         self._func = func
         self._callback = callback
         self._number = number
+        self.trace_label = call.trace_label(func) if _native.trace_on() else _UNNAMED
 
     def __call__(self) -> None:
         call, func = self._call, self._func
@@ -221,6 +252,7 @@ class _Batch:
 
 
 _NONE_LEFT: tuple[int, Any] = -1, None
+_UNNAMED = "submitted before the trace, Parallel"
 
 
 class _SharedBatch:
@@ -229,7 +261,7 @@ class _SharedBatch:
     So others take the rest where one item turns out to be long, or waits for a later one.
     """
 
-    __slots__ = ("_call", "_callback", "_first", "_func", "_inside", "_left", "_numbered", "_results")
+    __slots__ = ("_call", "_callback", "_first", "_func", "_inside", "_left", "_numbered", "_results", "trace_label")
 
     def __init__(self, call: Call, func: BatchedCalls, callback: Callable[[Any], None] | None, first: int):
         count = len(func.items)
@@ -245,6 +277,7 @@ class _SharedBatch:
         self._numbered = enumerate(func.items)
         self._left = iter(range(count - 1, -1, -1))
         self._results: list[Any] = [None] * count
+        self.trace_label = call.trace_label(func) if _native.trace_on() else _UNNAMED
 
     def __call__(self) -> bool | None:
         call = self._call

@@ -11,6 +11,7 @@
 #include "lifecycle.h"
 #include "spares.h"
 #include "ticks.h"
+#include "trace.h"
 #include "workers.h"
 
 namespace composable {
@@ -74,6 +75,8 @@ void Arena::configure(int slots) {
 Arena::Arena(int slots, std::string source)
     : slots_(slots),
       slots_source_(std::move(source)),
+      most_(slots),
+      base_(slots),
       widths_(slots),
       workers_(std::make_unique<Workers>(*this, slots)),
       spares_(std::make_unique<Spares>(*this)),
@@ -97,7 +100,7 @@ void Arena::note_peak(int running) noexcept {
 
 bool Arena::take_free() noexcept {
   int running = running_.load(std::memory_order_seq_cst);
-  while (running < slots_) {
+  while (running < most_.load(std::memory_order_seq_cst)) {
     if (running_.compare_exchange_weak(running, running + 1, std::memory_order_seq_cst)) {
       note_peak(running + 1);
       return true;
@@ -120,6 +123,7 @@ bool Arena::enter_full(ThreadState& self) {
     return true;
   }
   if (runners_ > 0) {
+    const trace::Scope wait(self, trace::Kind::wait, static_cast<std::uintptr_t>(trace::For::permit));
     Waiter waiter(self);
     waiter.wants_permit = waiter.urgent = true;
     queue(waiter);
@@ -205,6 +209,8 @@ void Arena::wait(Lock& held, Waiter& waiter, Clock::time_point deadline) {
 }
 
 void Arena::await_permit(Lock& held, ThreadState& self) {
+  if (try_permit(held, self)) return;
+  const trace::Scope wait_scope(self, trace::Kind::wait, static_cast<std::uintptr_t>(trace::For::permit));
   while (!try_permit(held, self)) {
     Waiter waiter(self);
     waiter.wants_permit = waiter.urgent = true;
@@ -265,12 +271,12 @@ void Arena::settle(Lock& held) {
 
 bool Arena::pressure() const noexcept {
   if (!waiters_.empty()) return true;
-  if (running_.load(std::memory_order_relaxed) < slots_ && arriving_ == 0) return false;
+  if (has_free_permit() && arriving_ == 0) return false;
   return std::any_of(tasks_.begin(), tasks_.end(), [](const Source* source) { return source->wanted() > 0; });
 }
 
 void Arena::summon(Lock& held) {
-  const int free = slots_ - running_.load(std::memory_order_seq_cst);
+  const int free = most() - running_.load(std::memory_order_seq_cst);
   const int needed = std::min(free, wanted(free)) - arriving_ - lingering_.load(std::memory_order_relaxed);
   if (needed > 0) {
     const int coming = std::min(needed, kFanOut);
@@ -363,7 +369,7 @@ bool Arena::linger(Lock& held, std::uint64_t until) {
   std::uint64_t yield_at = ticks() + turn;
   bool found = false;
   for (;;) {
-    found = demand_.load(std::memory_order_relaxed) > 0 && running_.load(std::memory_order_relaxed) < slots_;
+    found = demand_.load(std::memory_order_relaxed) > 0 && has_free_permit();
     const std::uint64_t now = ticks();
     if (found || now >= until) break;
     if (now >= yield_at) {

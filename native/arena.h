@@ -11,6 +11,7 @@
 //   tasks_     open sources of tasks, those of the shallowest nesting first, in turn within one depth
 //   regions_   open regions, in turn
 //   demand_    size of the three lists together; atomic, read after a permit was returned without the lock
+//   most_      permits that may be in use: P, or fewer while a limit lives (arena_limit.h); atomic
 //   load_      tasks queued or running, and threads of shared regions: what BLAS and OpenMP widths follow (widths.h)
 //   arriving_  workers summoned that have not looked at the board yet
 //   lingering_ workers that found nothing and watch demand_ for some microseconds more before they leave; atomic, read
@@ -40,6 +41,7 @@
 namespace composable {
 
 class Arena;
+class ArenaLimit;
 class Keeper;
 class Spares;
 class Workers;
@@ -101,6 +103,8 @@ class Arena {
   static ThreadHooks hooks;
 
   int slots() const noexcept { return slots_; }
+  /// How many threads may compute now: P, or fewer.
+  int most() const noexcept { return most_.load(std::memory_order_relaxed); }
   /// What set them: CpuLimits::source, or "activate" for configure() with another number.
   const std::string& slots_source() const noexcept { return slots_source_; }
   /// It is held for so short a time that spinning for it is worth more than a sleep.
@@ -134,7 +138,7 @@ class Arena {
 
   /// A worker must step back before it takes more: a thread of the program needs its permit, or runs without.
   bool overdrawn() const noexcept {
-    return reclaim_.load(std::memory_order_relaxed) > 0 || running_.load(std::memory_order_relaxed) > slots_;
+    return reclaim_.load(std::memory_order_relaxed) > 0 || running_.load(std::memory_order_relaxed) > most();
   }
   /// A region's runner must look at the board before its next block: tasks come before regions.
   bool recalls_runners() const noexcept { return overdrawn() || open_tasks_.load(std::memory_order_relaxed) > 0; }
@@ -152,6 +156,12 @@ class Arena {
   int share() const noexcept { return share_.load(std::memory_order_relaxed); }
   Widths& widths(Lock&) noexcept { return widths_; }
 
+  // --- limits
+
+  /// What stands where no ArenaLimit lives: P until somebody sets it. Throws std::invalid_argument below 1.
+  void set_base(int count);
+  int base();
+
   // --- the board
 
   void open(Lock&, Source&);
@@ -168,7 +178,7 @@ class Arena {
 
   /// Body of a summoned thread: takes work off the board until there is none for it.
   void serve(ThreadState& self);
-  bool has_free_permit() const noexcept { return running_.load(std::memory_order_relaxed) < slots_; }
+  bool has_free_permit() const noexcept { return running_.load(std::memory_order_relaxed) < most(); }
   /// There is a thread but the caller's to do what it will not do itself, or one can be had now. Throws
   /// std::system_error if the system gives none.
   void need_thread(const ThreadState& self);
@@ -183,6 +193,7 @@ class Arena {
   std::uint64_t generation() const noexcept { return generation_.load(std::memory_order_relaxed); }
 
  private:
+  friend class ArenaLimit;
   friend class Keeper;
   friend class Lifecycle;
   friend class Workers;
@@ -199,11 +210,14 @@ class Arena {
   int wanted(int enough) const noexcept;
   bool pressure() const noexcept;
   void summon(Lock&);
+  void narrow(Lock&);
+  void forget_limits(const ThreadState& self) noexcept;
   bool linger(Lock&, std::uint64_t until);
 
   const int slots_;
   const std::string slots_source_;
   std::mutex mutex_;
+  std::atomic<int> most_;
   std::atomic<int> running_{0};
   std::atomic<int> peak_{0};
   std::atomic<int> demand_{0};
@@ -217,6 +231,8 @@ class Arena {
   std::vector<Source*> tasks_;
   std::vector<Source*> regions_;
   std::vector<ThreadState*> in_tasks_;
+  std::vector<const ArenaLimit*> limits_;
+  int base_;
   int runners_ = 0;
   int load_ = 0;
   std::atomic<int> share_{1};

@@ -2,8 +2,16 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
 #include "arena.h"
 #include "gil.h"
+#include "arena_limit.h"
+#include "ticks.h"
+#include "trace.h"
 #include "workers.h"
 
 namespace py = pybind11;
@@ -45,6 +53,10 @@ bool block_begin() {
   Arena* arena = Arena::existing();
   ThreadState& self = this_thread();
   if (arena == nullptr || !self.holds.load(std::memory_order_relaxed)) return false;
+  if (const std::uint32_t session = trace::session(); session != 0) {
+    self.blocked_in = session;
+    self.blocked_at = ticks();
+  }
   Lock held = arena->lock();
   arena->drop_permit(held, self);
   return true;
@@ -52,7 +64,17 @@ bool block_begin() {
 
 void block_end(bool had) {
   ThreadState& self = this_thread();
-  if (!had || self.holds.load(std::memory_order_relaxed)) return;
+  if (!had) return;
+  if (self.blocked_in != 0) {
+    trace::record(self, std::exchange(self.blocked_in, 0u),
+                  {.begin = self.blocked_at,
+                   .end = ticks(),
+                   .what = static_cast<std::uintptr_t>(trace::For::outside),
+                   .count = 1,
+                   .width = static_cast<std::uint16_t>(self.share),
+                   .kind = trace::Kind::wait});
+  }
+  if (self.holds.load(std::memory_order_relaxed)) return;
   GilAway away;
   Lock held = Arena::instance().lock();
   Arena::instance().await_permit(held, self);
@@ -76,7 +98,27 @@ void end_as_multiprocessing_does() {
   });
 }
 
+// The context behind composable_threads.limit() for everybody.
+class LimitContext {
+ public:
+  explicit LimitContext(int count) : count_(count) {
+    if (count < 1) throw std::invalid_argument("a limit must be at least 1, not " + std::to_string(count));
+  }
+  void enter() {
+    if (limit_) throw std::runtime_error("this limit() context is in use already; make one per block");
+    limit_ = std::make_unique<ArenaLimit>(Arena::instance(), this_thread(), count_);
+  }
+  void exit() { limit_.reset(); }
+
+ private:
+  const int count_;
+  std::unique_ptr<ArenaLimit> limit_;
+};
+
 }  // namespace
+
+// By which threadpoolctl knows this file from others of its name.
+extern "C" __attribute__((visibility("default"))) const char composable_threads_arena[] = "composable";
 
 void register_arena(py::module_& module) {
   Arena::hooks = {.started = attach_thread, .ending = detach_thread, .child_ending = end_as_multiprocessing_does};
@@ -95,6 +137,22 @@ void register_arena(py::module_& module) {
   module.def("reset_peak", [] {
     if (Arena* arena = Arena::existing()) arena->reset_peak();
   });
+  module.def("most", [] { return Arena::instance().most(); });
+  module.def("base", [] { return Arena::instance().base(); });
+  module.def("set_base", [](int count) { Arena::instance().set_base(count); }, py::arg("count"));
+  module.def("thread_limit", [] { return this_thread().limit; });
+  module.def(
+      "set_thread_limit",
+      [](int count) {
+        if (count < 0)
+          throw std::invalid_argument("a thread's limit is 0 (none) or more, not " + std::to_string(count));
+        return std::exchange(this_thread().limit, count);
+      },
+      py::arg("count"));
+  py::class_<LimitContext>(module, "ArenaLimit")
+      .def(py::init<int>(), py::arg("count"))
+      .def("__enter__", &LimitContext::enter)
+      .def("__exit__", [](LimitContext& context, const py::args&) { context.exit(); });
   module.def("tbb_version", &Workers::version);
   module.def("holds_permit", [] { return this_thread().holds.load(std::memory_order_relaxed); });
   module.def("task_depth", [] { return this_thread().task_depth; });

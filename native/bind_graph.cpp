@@ -11,8 +11,10 @@
 #include "bind_nodes.h"
 #include "bind_order.h"
 #include "bind_tasks.h"
+#include "bind_trace.h"
 #include "gil.h"
 #include "graph.h"
+#include "trace.h"
 
 namespace py = pybind11;
 
@@ -39,6 +41,7 @@ class Computation {
   ~Computation() = default;
   void queue(int turns, bool kept);
   PyObject* call(Graph::Node node) const;
+  [[gnu::cold]] PyObject* call_recorded(Graph::Node node) const;
   void fail(PyObject* error);
   void give_up();
   std::string tell_missing(Graph::Node missing) const;
@@ -199,12 +202,18 @@ PyObject* Computation::call(Graph::Node node) const {
   return result;
 }
 
+PyObject* Computation::call_recorded(Graph::Node node) const {
+  const std::uintptr_t label = keep_label(keys_[static_cast<std::size_t>(node)].ptr());
+  const trace::Scope span(this_thread(), trace::Kind::node, label);
+  return call(node);
+}
+
 void Computation::run_next() {
   Graph::Node next;
   const Graph::Node node = graph_->take(next);
   if (node < 0) return;
   if (next >= 0) plans_[static_cast<std::size_t>(next)].prefetch();
-  PyObject* result = call(node);
+  PyObject* result = trace::on() ? call_recorded(node) : call(node);
   if (result == nullptr) {
     fail(fetch_error());
     return;

@@ -4,12 +4,15 @@
 
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include <unistd.h>
 
 #include "bind_tasks.h"
+#include "bind_trace.h"
 #include "gil.h"
 #include "python_thread.h"
+#include "trace.h"
 
 namespace py = pybind11;
 
@@ -47,10 +50,21 @@ class PyTask final : public PythonTask {
 
  private:
   bool call() const {
-    PyObject* result = in_python([this] { return PyObject_CallNoArgs(callable_.ptr()); });
+    PyObject* result =
+        trace::on() ? call_recorded() : in_python([this] { return PyObject_CallNoArgs(callable_.ptr()); });
     if (result == Py_False) withdraw(group_, callable_);
     in_python([result] { Py_XDECREF(result); });
     return result != nullptr;
+  }
+
+  // The label first: a callable may let go of what it runs.
+  [[gnu::cold]] PyObject* call_recorded() const {
+    ThreadState& self = this_thread();
+    const std::uintptr_t outside = std::exchange(self.trace_label, 0);
+    trace::Scope span(self, trace::Kind::task, label_of(callable_.ptr()));
+    PyObject* result = in_python([this] { return PyObject_CallNoArgs(callable_.ptr()); });
+    if (const std::uintptr_t later = std::exchange(self.trace_label, outside); later != 0) span.rename(later);
+    return result;
   }
 
   void end(int runs) noexcept {
@@ -78,8 +92,8 @@ void execute(TaskGroup& group, Task* first, ThreadState& self) {
   with_gil([&] {
     enter_threading();
     for (Task* task = first; task != nullptr; task = group.next(self)) {
+      NestingScope nesting(self, group.nesting(), group.limit_inside_tasks());
       TaskScope scope(group.arena(), self);
-      NestingScope nesting(self, group.nesting());
       task->run();
     }
   });
@@ -123,8 +137,8 @@ bool help_group(TaskGroup& group, const std::function<bool()>& stop, TaskGroup::
       if (run) {
         if (Task* task = group.claim(self)) {
           {
+            NestingScope nesting(self, group.nesting(), group.limit_inside_tasks());
             TaskScope scope(arena, self);
-            NestingScope nesting(self, group.nesting());
             if (!static_cast<PythonTask*>(task)->run_raising())
               error = std::make_exception_ptr(py::error_already_set());
           }

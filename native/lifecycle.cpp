@@ -8,7 +8,9 @@
 #include "arena.h"
 #include "keeper.h"
 #include "libraries.h"
+#include "runnable.h"
 #include "spares.h"
+#include "trace.h"
 #include "workers.h"
 
 namespace composable {
@@ -27,15 +29,21 @@ void Lifecycle::before_fork() {
   Arena::making.lock();
   if (Arena* arena = Arena::existing()) arena->mutex_.lock();
   Libraries::instance().before_fork();
+  trace::before_fork();
+  RunnableWatch::before_fork();
 }
 
 void Lifecycle::after_fork_in_parent() {
+  RunnableWatch::after_fork_in_parent();
+  trace::after_fork_in_parent();
   Libraries::instance().after_fork_in_parent();
   if (Arena* arena = Arena::existing()) arena->mutex_.unlock();
   Arena::making.unlock();
 }
 
 void Lifecycle::after_fork_in_child() {
+  RunnableWatch::after_fork_in_child();
+  trace::after_fork_in_child();
   Libraries::instance().after_fork_in_child();
   if (Arena* arena = Arena::existing()) empty(*arena);
   Arena::making.unlock();
@@ -59,6 +67,7 @@ void Lifecycle::empty(Arena& arena) {
   arena.runners_ = 0;
   arena.load_ = 0;
   arena.widths_.forget_limits();
+  arena.forget_limits(self);
   arena.widths_.govern(0);
   arena.arriving_ = 0;
   arena.lingering_.store(0);

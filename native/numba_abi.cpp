@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "arena.h"
+#include "arena_limit.h"
 #include "region.h"
 #include "schedule.h"
 
@@ -218,7 +219,8 @@ std::uintptr_t composable_get_sched_size(std::uintptr_t num_threads, std::uintpt
   kernel.loop_size = size;
   const double known_us = Region::learned_us(loop) * static_cast<double>(size);
   if (known_us >= 0 && known_us < kAloneUs) return 1;
-  const auto sharers = std::min<std::uint64_t>(num_threads, static_cast<std::uint64_t>(arena.slots()));
+  const auto sharers =
+      std::min<std::uint64_t>(num_threads, static_cast<std::uint64_t>(limited(arena.most(), this_thread().limit)));
   std::uint64_t divisions = sharers * kOverDivide;
   if (known_us >= 0) divisions = divisions_for(known_us, sharers);
   if (this_thread().holds.load(std::memory_order_relaxed) && !arena.has_free_permit()) {

@@ -4,7 +4,9 @@
 #include <bit>
 #include <iterator>
 
+#include "arena_limit.h"
 #include "ticks.h"
+#include "trace.h"
 
 namespace composable {
 namespace {
@@ -47,6 +49,7 @@ Learned& learned_of(std::uintptr_t body_id) noexcept {
 Region::Region(Arena& arena, ThreadState& caller, bool outermost, const Shape& shape, Body body, void* context)
     : arena_(arena),
       caller_(caller),
+      limit_(caller.limit),
       outermost_(outermost),
       shape_{shape.items,
              std::min(shape.width, kMostRunners),
@@ -61,27 +64,63 @@ bool (*Region::interrupted)(const ThreadState&) noexcept = nullptr;
 
 bool Region::run(Arena& arena, ThreadState& self, const Shape& shape, Body body, void* context) {
   if (shape.items == 0) return true;
+  if (self.limit > 0) [[unlikely]]
+    return run_limited(arena, self, shape, body, context);
   const bool entered = arena.enter(self);
   Region region(arena, self, entered, shape, body, context);
   region.call();
+  // Behind the region, so that one which the clock is read for anyway costs no look at it more.
+  if (const std::uint32_t session = trace::session(); session != 0) [[unlikely]]
+    region.record(session);
   if (entered) arena.leave(self);
-  return region.cursor_.load(std::memory_order_relaxed) != kCancelled;
+  return region.is_complete();
+}
+
+// The same under a limit of the thread's; its part of the limit is for what it calls.
+bool Region::run_limited(Arena& arena, ThreadState& self, const Shape& shape, Body body, void* context) {
+  Shape narrow = shape;
+  narrow.width = limited(shape.width, self.limit);
+  bool complete;
+  const bool entered = arena.enter(self);
+  {
+    const NestingScope nesting(self, self.nesting, limit_inside(self.limit, narrow.width));
+    Region region(arena, self, entered, narrow, body, context);
+    region.call();
+    if (const std::uint32_t session = trace::session(); session != 0) region.record(session);
+    complete = region.is_complete();
+  }
+  if (entered) arena.leave(self);
+  return complete;
+}
+
+void Region::record(std::uint32_t session) const noexcept {
+  if (began_ == 0) return;  // before the recording
+  const std::uint64_t end = ended_ != 0 ? ended_ : ticks();
+  trace::record_region(caller_, session,
+                       {.begin = began_,
+                        .end = end,
+                        .what = shape_.body_id,
+                        .count = 1,
+                        .width = static_cast<std::uint16_t>(caller_.share),
+                        .kind = trace::Kind::region});
 }
 
 void Region::call() {
-  if (shape_.width <= 1 || arena_.slots() <= 1) {
+  if (shape_.width <= 1 || arena_.most() <= 1) {
+    if (trace::on()) [[unlikely]]
+      began_ = ticks();
     if (shape_.fixed == 0) {
       run_here(0, shape_.items);
       return;
     }
   } else if (shared_at_once()) {
-    sharers_ = std::min(shape_.width, arena_.slots());
+    sharers_ = std::min(shape_.width, arena_.most());
     smallest_ = smallest_block();
     largest_ = std::max(smallest_, shape_.items / (8 * static_cast<std::size_t>(sharers_)));
-    const std::uint64_t start = ticks();
-    expect_interrupt(start);
+    began_ = ticks();
+    expect_interrupt(began_);
     share();
-    learn(static_cast<double>(done_ticks_ - start) / ticks_per_us(), done_here_);
+    learn(static_cast<double>(done_ticks_ - began_) / ticks_per_us(), done_here_);
     return;
   } else if (measure()) {
     share();
@@ -144,7 +183,7 @@ void Region::learn(double spent_us, std::size_t items) const noexcept {
 
 // True if what is left is worth sharing; false if the caller should finish it alone.
 bool Region::measure() {
-  const std::uint64_t start = ticks();
+  const std::uint64_t start = began_ = ticks();
   expect_interrupt(start);
   const double per_us = ticks_per_us();
   const Cost& cost = cost_of_offer(arena_);
@@ -162,6 +201,7 @@ bool Region::measure() {
     const std::uint64_t now = ticks();
     spent = static_cast<double>(now - start) / per_us;
     if (begin == shape_.items) {
+      ended_ = now;
       learn(spent, begin);
       look_for_interrupt(now);
       return false;
@@ -174,7 +214,7 @@ bool Region::measure() {
   smallest_ = smallest_block();
   largest_ = std::max<std::size_t>(smallest_, static_cast<std::size_t>(items_per_us * kLargestBlockUs));
   if (shape_.fixed > 0) largest_ = shape_.fixed;
-  sharers_ = std::min(shape_.width, arena_.slots());
+  sharers_ = std::min(shape_.width, arena_.most());
   return static_cast<double>(shape_.items - begin) > items_per_us * cost.worth_us;
 }
 
@@ -242,6 +282,7 @@ void Region::spin_for_runners() const noexcept {
 }
 
 void Region::await_runners(Lock& held) {
+  const trace::Scope wait(caller_, trace::Kind::wait, static_cast<std::uintptr_t>(trace::For::runners));
   Waiter waiter(caller_);
   caller_waits_ = &waiter;
   arena_.drop_permit(held, caller_);
@@ -272,10 +313,14 @@ void Region::work(Lock& held, ThreadState& self) noexcept {
   arena_.settle(held);
   held.unlock();
 
-  std::size_t begin, end;
-  while (claim(begin, end)) {
-    if (!body_(context_, begin, end, runner, self)) cancel();
-    if (arena_.recalls_runners()) break;
+  {
+    const NestingScope nesting(self, self.nesting, limit_);
+    const trace::Scope part(self, trace::Kind::runner, shape_.body_id);
+    std::size_t begin, end;
+    while (claim(begin, end)) {
+      if (!body_(context_, begin, end, runner, self)) cancel();
+      if (arena_.recalls_runners()) break;
+    }
   }
 
   arena_.relock(held);

@@ -56,17 +56,20 @@ class Region final : public Source {
   void call();
   bool measure();
   bool shared_at_once() noexcept;
+  void record(std::uint32_t session) const noexcept;
   void learn(double spent_us, std::size_t items) const noexcept;
   void share();
   void offer();
   void spin_for_runners() const noexcept;
   void await_runners(Lock& held);
+  static bool run_limited(Arena& arena, ThreadState& self, const Shape& shape, Body body, void* context);
   bool claim(std::size_t& begin, std::size_t& end) noexcept;
   std::size_t smallest_block() const noexcept;
   std::size_t fair_share(std::size_t left) const noexcept;
   void run_here(std::size_t begin, std::size_t end);
   void expect_interrupt(std::uint64_t now) noexcept;
   void look_for_interrupt(std::uint64_t now);
+  bool is_complete() const noexcept { return cursor_.load(std::memory_order_relaxed) != kCancelled; }
   void cancel() noexcept { cursor_.store(kCancelled, std::memory_order_relaxed); }
   int take_runner(Lock&) noexcept;
 
@@ -75,6 +78,7 @@ class Region final : public Source {
 
   Arena& arena_;
   ThreadState& caller_;
+  const int limit_;       // ThreadState::limit in its blocks
   const bool outermost_;  // the caller computes for nothing else: it needs no permit once it waits
   const Shape shape_;
   const Body body_;
@@ -87,6 +91,8 @@ class Region final : public Source {
   int blocks_unlooked_ = 0;
   std::size_t done_here_ = 0;     // items the caller ran while sharing
   std::uint64_t done_ticks_ = 0;  // when it had run the last of them
+  std::uint64_t began_ = 0;       // ticks, for a recording; 0: not known
+  std::uint64_t ended_ = 0;       // the same, of a region that its caller ran alone
   int sharers_ = 1;
   double us_per_item_ = -1;  // below 0: not known
   int load_ = -1;            // what it adds to the arena's load; below 0: not offered yet

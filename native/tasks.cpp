@@ -4,13 +4,16 @@
 #include <iterator>
 #include <stdexcept>
 
+#include "ticks.h"
+#include "trace.h"
+
 namespace composable {
 namespace {
 
 void run_all(TaskGroup& group, Task* first, ThreadState& self) {
   for (Task* task = first; task != nullptr; task = group.next(self)) {
+    NestingScope nesting(self, group.nesting(), group.limit_inside_tasks());
     TaskScope scope(group.arena(), self);
-    NestingScope nesting(self, group.nesting());
     task->run();
   }
 }
@@ -21,7 +24,8 @@ TaskGroup::Execute TaskGroup::execute = run_all;
 
 TaskGroup::TaskGroup(Arena& arena, int limit)
     : arena_(arena),
-      limit_(limit),
+      bound_(this_thread().limit),
+      limit_(limited(limit, bound_)),
       depth_(this_thread().task_depth),
       nesting_(this_thread().nesting + 1),
       generation_(arena.generation()) {
@@ -185,7 +189,10 @@ TaskGroup::State TaskGroup::wait(ThreadState& self, Watch watch, std::uint64_t s
   }
   const bool had = self.holds.load(std::memory_order_relaxed);
   watchers_.push_back({&waiter, watch});
-  arena_.wait(held, waiter, deadline);
+  {
+    const trace::Scope asleep(self, trace::Kind::wait, static_cast<std::uintptr_t>(trace::For::tasks));
+    arena_.wait(held, waiter, deadline);
+  }
   std::erase_if(watchers_, [&](const Watcher& watcher) { return watcher.waiter == &waiter; });
   if (idle()) return State::idle;
   if (!had && self.holds.load(std::memory_order_relaxed)) return State::permit;
@@ -240,7 +247,7 @@ void TaskGroup::set_limit(int limit) {
   if (limit < 1) throw std::invalid_argument("a group's limit must be at least 1, not " + std::to_string(limit));
   Lock held = arena_.lock();
   renew(held);
-  limit_ = limit;
+  limit_ = limited(limit, bound_);
   recount(held);
   if (wanted() > 0) {
     arena_.open(held, *this);
@@ -250,7 +257,15 @@ void TaskGroup::set_limit(int limit) {
   arena_.settle(held);
 }
 
-TaskScope::TaskScope(Arena& arena, ThreadState& self) : kernel_(self), width_(self, look_again(arena, self)) {}
+void WidthCeiling::change(int tasks) {
+  Lock held = arena_.lock();
+  arena_.widths(held).limit(count_, tasks);
+  arena_.adjust_widths(held);
+}
+
+TaskScope::TaskScope(Arena& arena, ThreadState& self) : kernel_(self), width_(self, look_again(arena, self)) {
+  if (self.limit > 0) ceiling_.emplace(arena, self.limit);
+}
 
 // A library may have been loaded since the last task began; and more tasks queued since this one was taken off its
 // queue, while its thread waited for the GIL.
@@ -259,13 +274,15 @@ int TaskScope::look_again(Arena& arena, ThreadState& self) {
     Lock held = arena.lock();
     arena.adjust_widths(held);
   }
-  self.share = arena.share();
+  self.share = limited(arena.share(), self.limit);
   return self.share;
 }
 
 ProgramTask::ProgramTask(Arena& arena, ThreadState& self)
     : arena_(arena),
       generation_(arena.generation()),
+      began_at_(ticks()),
+      began_in_(trace::session()),
       self_(began(arena, self, entered_)),
       scope_(std::make_unique<TaskScope>(arena, self)) {
   self.program_task = this;
@@ -282,6 +299,15 @@ ThreadState& ProgramTask::began(Arena& arena, ThreadState& self, bool& entered) 
 
 ProgramTask::~ProgramTask() {
   if (abandoned()) return;
+  if (began_in_ != 0) {
+    trace::record(self_, began_in_,
+                  {.begin = began_at_,
+                   .end = ticks(),
+                   .what = 0,
+                   .count = 1,
+                   .width = static_cast<std::uint16_t>(self_.share),
+                   .kind = trace::Kind::task});
+  }
   scope_.reset();
   self_.program_task = nullptr;
   uncount();

@@ -18,8 +18,10 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 
 #include "arena.h"
+#include "arena_limit.h"
 
 namespace composable {
 
@@ -89,6 +91,8 @@ class TaskGroup final : public Source, public std::enable_shared_from_this<TaskG
   int limit() const noexcept { return limit_; }
   /// ThreadState::nesting in its tasks.
   int nesting() const noexcept { return nesting_; }
+  /// ThreadState::limit in its tasks.
+  int limit_inside_tasks() const noexcept { return limit_inside(bound_, limit_); }
   Arena& arena() const noexcept { return arena_; }
   void set_limit(int limit);
 
@@ -104,6 +108,7 @@ class TaskGroup final : public Source, public std::enable_shared_from_this<TaskG
   bool recount(Lock&) noexcept;
 
   Arena& arena_;
+  const int bound_;  // ThreadState::limit of the thread that made it
   int limit_;
   const int depth_;
   const int nesting_;
@@ -125,6 +130,21 @@ class TaskGroup final : public Source, public std::enable_shared_from_this<TaskG
   std::shared_ptr<TaskGroup> alive_;
 };
 
+/// While it lives process-wide widths are `count` at most, because a task under a limit runs.
+class WidthCeiling {
+ public:
+  WidthCeiling(Arena& arena, int count) : arena_(arena), count_(count) { change(1); }
+  ~WidthCeiling() { change(-1); }
+  WidthCeiling(const WidthCeiling&) = delete;
+  WidthCeiling& operator=(const WidthCeiling&) = delete;
+
+ private:
+  void change(int tasks);
+
+  Arena& arena_;
+  const int count_;
+};
+
 /// What surrounds every task on the thread that runs it: Numba's thread state and the widths of BLAS and OpenMP.
 class TaskScope {
  public:
@@ -135,6 +155,7 @@ class TaskScope {
 
   KernelScope kernel_;
   WidthScope width_;
+  std::optional<WidthCeiling> ceiling_;
 };
 
 /// A thread of the program that computes like a task, without a group: counted, with a permit, at a task's widths.
@@ -156,6 +177,8 @@ class ProgramTask {
 
   Arena& arena_;
   const std::uint64_t generation_;
+  const std::uint64_t began_at_;  // ticks
+  const std::uint32_t began_in_;  // the recording that was on
   bool entered_ = false;
   std::atomic<bool> abandoned_{false};
   ThreadState& self_;

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "tasks.h"
+#include "trace.h"
 
 namespace composable {
 
@@ -14,6 +15,7 @@ ThreadState::ThreadState() : tid(gettid()), cpu_clock{} {
 // A thread may end in the middle of a task() context that it never leaves.
 ThreadState::~ThreadState() {
   if (program_task != nullptr) program_task->abandon();
+  if (trace_buffer != nullptr) trace::release(trace_buffer);
 }
 
 ThreadState& this_thread() noexcept {

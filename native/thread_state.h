@@ -22,6 +22,9 @@ struct KernelState {
 };
 
 struct Library;
+namespace trace {
+struct Buffer;
+}
 class ProgramTask;
 
 /// A library whose width was above P, and what puts it back.
@@ -45,12 +48,18 @@ struct ThreadState {
   int parents_tasks = 0;                // the lowest so many began before a fork and count in the parent only
   ProgramTask* program_task = nullptr;  // in the middle of which it is
   KernelState kernel;
-  std::uint64_t interrupt_look = 0;  // ticks() from which on a region of this thread asks for interrupts
-  int share = 1;                     // width of BLAS and OpenMP calls in the task it runs
-  int openmp_size = 0;               // the one team size above 1 that its OpenMP runtime keeps, see widths.cpp
-  std::uint64_t openmp_changed = 0;  // ticks
-  std::uint64_t libraries_seen = 0;  // ticks
-  std::vector<CappedWidth> capped;   // thread-wide ones, see Widths::cap()
+  std::uint64_t interrupt_look = 0;       // ticks() from which on a region of this thread asks for interrupts
+  int limit = 0;                          // at most so many threads for what it opens; 0: none (arena_limit.h)
+  trace::Buffer* trace_buffer = nullptr;  // once it has recorded anything
+  int share = 1;                          // width of BLAS and OpenMP calls in the task it runs
+  int openmp_size = 0;                    // the one team size above 1 that its OpenMP runtime keeps, see widths.cpp
+  std::uint64_t openmp_changed = 0;       // ticks
+  std::uint64_t libraries_seen = 0;       // ticks
+  std::vector<CappedWidth> capped;        // thread-wide ones, see Widths::cap()
+
+  std::uintptr_t trace_label = 0;  // what the task that it records turned out to run; 0: what was said before
+  std::uint64_t blocked_at = 0;    // ticks; the blocking() it is in, while a recording is on
+  std::uint32_t blocked_in = 0;    // which recording
 
   pid_t tid;            // for /proc/self/task
   clockid_t cpu_clock;  // this thread's CPU clock
@@ -65,17 +74,25 @@ struct ThreadState {
 
 ThreadState& this_thread() noexcept;
 
-/// In a task that tasks wait for, this many deep. A bound on it is one on the threads that wait in their middle.
+/// In a task that tasks wait for, this many deep, under its group's limit. A bound on it is one on the threads that wait in their middle.
 class NestingScope {
  public:
-  NestingScope(ThreadState& self, int inside) noexcept : self_(self), outside_(self.nesting) { self.nesting = inside; }
-  ~NestingScope() { self_.nesting = outside_; }
+  NestingScope(ThreadState& self, int inside, int limit) noexcept
+      : self_(self), outside_(self.nesting), limit_(self.limit) {
+    self.nesting = inside;
+    self.limit = limit;
+  }
+  ~NestingScope() {
+    self_.nesting = outside_;
+    self_.limit = limit_;
+  }
   NestingScope(const NestingScope&) = delete;
   NestingScope& operator=(const NestingScope&) = delete;
 
  private:
   ThreadState& self_;
   const int outside_;
+  const int limit_;
 };
 
 /// Gives a task or a nested region its own KernelState and puts the old one back.

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "ticks.h"
+#include "trace.h"
 
 namespace composable {
 namespace {
@@ -44,6 +45,19 @@ int steady(ThreadState& self, int share) noexcept {
   return self.openmp_size < share ? self.openmp_size : 1;
 }
 
+void note(const Library& library, int width) noexcept {
+  const std::uint32_t session = trace::session();
+  if (session == 0) return;
+  const std::uint64_t now = ticks();
+  trace::record(this_thread(), session,
+                {.begin = now,
+                 .end = now,
+                 .what = reinterpret_cast<std::uintptr_t>(&library),
+                 .count = static_cast<std::uint32_t>(width),
+                 .width = 0,
+                 .kind = trace::Kind::width});
+}
+
 void erase_one(std::vector<int>& values, int value) noexcept {
   const auto place = std::find(values.begin(), values.end(), value);
   if (place != values.end()) values.erase(place);
@@ -80,7 +94,10 @@ void Widths::govern(int load) {
     for (const Governed& item : governed_) {
       if (!item.wishes.empty()) continue;  // outlives its task, as it would without us
       const int now = item.library->get();
-      if (now != item.own && (now == item.last || (item.ours & bit(now)) != 0)) item.library->set(item.own);
+      if (now != item.own && (now == item.last || (item.ours & bit(now)) != 0)) {
+        item.library->set(item.own);
+        note(*item.library, item.own);
+      }
     }
     governed_.clear();
     ++epoch_;
@@ -94,6 +111,7 @@ void Widths::govern(int load) {
     const int width = wanted(item, load);
     if (width == item.last) continue;
     library->set(width);
+    note(*library, width);
     item.last = width;
     item.ours |= bit(width);
   }

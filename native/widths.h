@@ -26,10 +26,12 @@ namespace composable {
 
 class Widths {
  public:
-  explicit Widths(int slots) : slots_(slots) {}
+  explicit Widths(int slots) : slots_(slots), most_(slots) {}
+  /// Shares are of so many threads from now on; P or fewer. Under the arena's lock.
+  void narrow(int most) noexcept { most_ = most; }
 
   /// The width of a call in a task while `load` tasks are queued or running.
-  int share(int load) const noexcept { return load <= 1 ? slots_ : load >= slots_ ? 1 : slots_ / load; }
+  int share(int load) const noexcept { return load <= 1 ? most_ : load >= most_ ? 1 : most_ / load; }
   /// Sets process-wide widths for `load`; 0 gives the user's own back. Under the arena's lock.
   void govern(int load);
   /// `change` more, or fewer, tasks whose calls may use at most `count` threads; govern() makes it true. Under the
@@ -60,6 +62,7 @@ class Widths {
   void cap_process(const Library& library);
 
   const int slots_;
+  int most_;
   std::vector<Governed> governed_;
   std::vector<CappedWidth> capped_;
   std::map<int, int> limits_;  // width -> tasks that ask for no more

@@ -9,11 +9,15 @@ What it emits calls CPython and ``numba_parallel_for`` only, so that a function 
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.np.ufunc.wrappers import _wrapper_info
+
+# Of ufuncs, whose kernels the core knows by their address: who compiled it, its symbol, its name. For traces.
+kernels: deque[tuple[Any, str, str]] = deque(maxlen=10_000)
 
 
 def build_kernel(library: Any, context: Any, info: Any, signature: Any, inner_ndim: int) -> Any:
@@ -53,6 +57,8 @@ def build_kernel(library: Any, context: Any, info: Any, signature: Any, inner_nd
         builder.call(restore_thread, [builder.load(state)])
     builder.ret_void()
 
+    if "__numba_parfor_" not in info.name:
+        kernels.append((context.codegen(), info.name, library.name))
     wrapper_library.add_ir_module(module)
     wrapper_library.add_linking_library(library)
     return _wrapper_info(library=wrapper_library, name=wrapper.name, env=info.env)

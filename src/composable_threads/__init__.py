@@ -21,19 +21,24 @@ if TYPE_CHECKING:
     from .activation import Activation, activate
     from .executor import Executor
     from .information import info, reset_peak
+    from .limiting import limit
     from .pool import ThreadPool
+    from .timeline.recording import Trace, trace
 
 __version__ = "0.1.0"
 __all__ = [
     "Activation",
     "Executor",
     "ThreadPool",
+    "Trace",
     "activate",
     "blocking",
     "deterministic",
     "info",
+    "limit",
     "reset_peak",
     "task",
+    "trace",
 ]
 
 # What needs modules of the standard library that are not cheap is imported when it is asked for.
@@ -41,9 +46,12 @@ _LAZY = {
     "Activation": "activation",
     "Executor": "executor",
     "ThreadPool": "pool",
+    "Trace": "timeline.recording",
     "activate": "activation",
     "info": "information",
+    "limit": "limiting",
     "reset_peak": "information",
+    "trace": "timeline.recording",
 }
 
 _composable_threads_boot.boot()

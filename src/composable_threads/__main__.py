@@ -10,17 +10,19 @@ from typing import Any, NoReturn
 
 COMMAND = "python -m composable_threads"
 FORMS = (
-    "[-p P] program.py [args ...]",
-    "[-p P] -m module [args ...]",
+    "[-p P] [--trace FILE] program.py [args ...]",
+    "[-p P] [--trace FILE] -m module [args ...]",
     "compare [options] program.py [args ...]",
     "compare [options] -m module [args ...]",
     "info [--json]",
 )
-WITH_VALUE = ("-p", "--rounds", "--timeout", "--json")
+WITH_VALUE = ("-p", "--trace", "--rounds", "--timeout", "--json", "--html")
 ABOUT = """\
 Runs a Python program unchanged, with ThreadPool, ThreadPoolExecutor, Dask, Joblib and Numba on the one arena.
 
-compare runs it both ways, stock and composable, and prints wall time, CPU time, context switches and threads.
+--trace records what ran where and when, for https://ui.perfetto.dev or chrome://tracing.
+compare runs it both ways, stock and composable, and prints wall time, CPU time, context switches and threads;
+with --html it writes a page with the timelines of both.
 info prints what the arena found on this machine.
 """
 
@@ -118,20 +120,7 @@ def info(words: list[str]) -> None:
 
         print(json.dumps(facts, indent=2, default=str))
     else:
-        print("\n".join(lines_of(facts)))
-
-
-def lines_of(facts: Any, *, indent: str = "") -> list[str]:
-    """`key: value` lines; what is nested stands below its key (a list's elements below a dash), indented."""
-    named = isinstance(facts, dict)
-    pairs = [(f"{key}:", value) for key, value in facts.items()] if named else [("-", value) for value in facts]
-    lines: list[str] = []
-    for label, value in pairs:
-        if isinstance(value, (dict, list, tuple)) and value:
-            lines += [f"{indent}{label}", *lines_of(value, indent=indent + "  ")]
-        else:
-            lines.append(f"{indent}{label} {value}".rstrip())
-    return lines
+        print(facts)
 
 
 def compare(words: list[str]) -> NoReturn:
@@ -145,6 +134,12 @@ def compare(words: list[str]) -> NoReturn:
     parser.add_argument("--rounds", metavar="N", type=positive_integer, default=3, help="runs of each (default: 3)")
     parser.add_argument("--timeout", metavar="SECONDS", type=positive_seconds, help="give a run up after so long")
     parser.add_argument("--json", metavar="FILE", type=writable_file, help="save every run's numbers")
+    parser.add_argument(
+        "--html",
+        metavar="FILE",
+        type=writable_file,
+        help="run each once more, watched, and write a page with the table and both timelines",
+    )
     options, program = parse_program_words(parser, words)
     if not program:
         parser.error("a program is needed: program.py or -m module")
@@ -153,7 +148,12 @@ def compare(words: list[str]) -> NoReturn:
 
     sys.exit(
         _compare.compare(
-            program, rounds=options.rounds, slots=options.slots, timeout=options.timeout, json_path=options.json
+            program,
+            rounds=options.rounds,
+            slots=options.slots,
+            timeout=options.timeout,
+            json_path=options.json,
+            html_path=options.html,
         )
     )
 
@@ -164,6 +164,9 @@ def main(words: list[str]) -> None:
 
     parser = new_parser(COMMAND, list(FORMS), description=ABOUT)
     add_slots(parser)
+    parser.add_argument(
+        "--trace", metavar="FILE", type=writable_file, help="record what ran where and when, in Chrome's trace format"
+    )
     parser.add_argument("--version", action="version", version=f"composable-threads {__version__}")
     ours, program = split_at_program(words)
     if program[:1] == ["info"]:
@@ -178,7 +181,7 @@ def main(words: list[str]) -> None:
 
     from composable_threads import _run
 
-    _run.run(program, slots=options.slots)
+    _run.run(program, slots=options.slots, trace_path=options.trace)
 
 
 if __name__ == "__main__":

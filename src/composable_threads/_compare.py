@@ -23,6 +23,9 @@ from dataclasses import asdict, dataclass
 from types import FrameType
 from typing import IO
 
+from .timeline.kernel import ThreadWatch, Watched
+from .timeline.model import Timeline
+
 TICK = 0.005  # seconds between two samples of the threads
 GRACE = 2.0  # seconds that a process told to end has before it is killed
 TAIL = 20  # lines of a failed run's output that are shown
@@ -97,7 +100,14 @@ class Tree:
                             self.status[pid] = os.open(f"/proc/{pid}/status", os.O_RDONLY)
 
 
-def measure(command: list[str], *, timeout: float | None, out: IO[bytes], err: IO[bytes]) -> tuple[Sample, int]:
+def measure(
+    command: list[str],
+    *,
+    timeout: float | None,
+    out: IO[bytes],
+    err: IO[bytes],
+    watch: ThreadWatch | None = None,
+) -> tuple[Sample, int]:
     """Run it once; returns its numbers and its exit code (0 if it was given up)."""
     started = time.perf_counter()
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True)
@@ -113,6 +123,8 @@ def measure(command: list[str], *, timeout: float | None, out: IO[bytes], err: I
             if timeout is not None and wall > timeout:
                 return Sample(wall, None, None, tree.peak, False), 0
             tree.sample()
+            if watch is not None:
+                watch.look(tree.status)
             select.select(end, [], [], TICK)
     finally:
         if process.returncode is None:
@@ -166,13 +178,22 @@ def signals_end_the_run_first() -> Iterator[None]:
         os.kill(os.getpid(), stopped.args[0])
 
 
-def compare(program: list[str], *, rounds: int, slots: int | None, timeout: float | None, json_path: str | None) -> int:
+def compare(
+    program: list[str],
+    *,
+    rounds: int,
+    slots: int | None,
+    timeout: float | None,
+    json_path: str | None,
+    html_path: str | None = None,
+) -> int:
     """Print the table for [file, *args] or ["-m", module, *args]; returns the exit code of the command."""
     python = [sys.executable, *subprocess._args_from_interpreter_flags()]  # type: ignore[attr-defined]
     under_arena = ["-m", "composable_threads", *([] if slots is None else ["-p", str(slots)])]
     commands = {"stock": [*python, *program], "composable": [*python, *under_arena, *program]}
     runs: dict[str, list[Sample]] = {kind: [] for kind in commands}
     outputs = set()
+    views: dict[str, View] = {}
     with signals_end_the_run_first():
         for number, kind in itertools.product(range(1, rounds + 1), commands):
             if runs[kind] and not runs[kind][-1].finished:
@@ -191,6 +212,10 @@ def compare(program: list[str], *, rounds: int, slots: int | None, timeout: floa
                     out.seek(0)
                     outputs.add(hashlib.sha256(out.read()).digest())
             runs[kind].append(sample)
+        if html_path is not None:
+            for kind, command in commands.items():
+                progress(f"watching: {kind}")
+                views[kind] = watched_run(command, program, slots=slots, timeout=timeout)
     progress("")
     print(table(runs["stock"], runs["composable"], timeout=timeout))
     if len(outputs) > 1:
@@ -199,10 +224,43 @@ def compare(program: list[str], *, rounds: int, slots: int | None, timeout: floa
         facts = {"program": program, "python": sys.version, "slots": slots, "rounds": rounds, "timeout": timeout}
         with open(json_path, "w", encoding="utf-8") as file:
             json.dump({**facts, **{kind: [asdict(run) for run in runs[kind]] for kind in runs}}, file, indent=2)
+    if html_path is not None:
+        from .timeline import report
+
+        page = report.page(program, runs["stock"], runs["composable"], views, timeout=timeout)
+        with open(html_path, "w", encoding="utf-8") as file:
+            file.write(page)
     if not runs["composable"][-1].finished:
         say(f"the composable run did not finish within {timeout:g} s")
         return 1
     return 0
+
+
+@dataclass(frozen=True)
+class View:
+    """One more run, for the eye: what the kernel, and for the arena a trace, said of it."""
+
+    wall_seconds: float
+    watched: Watched
+    timeline: Timeline | None  # None: stock, or the program ended without its interpreter's end
+
+
+def watched_run(command: list[str], program: list[str], *, slots: int | None, timeout: float | None) -> View:
+    from . import _native
+    from .timeline import chrome
+
+    watch = ThreadWatch(slots or _native.limits()["slots"])
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        path = os.path.join(folder, "trace.json")
+        if "composable_threads" in command:
+            place = len(command) - len(program)
+            command = [*command[:place], "--trace", path, *command[place:]]
+        try:
+            sample, _ = measure(command, timeout=timeout, out=out, err=err, watch=watch)
+        finally:
+            watched = watch.close()
+        timeline = chrome.read(path) if os.path.exists(path) else None
+    return View(sample.wall_seconds, watched, timeline)
 
 
 def say(text: str) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SONAME = "libtbb.so.12"
+loaded = ""  # by load(): its path, "" where one was in the process already
 OLDEST = (2022, 2)
 ADVICE = (
     f"install it with: pip install 'tbb>={OLDEST[0]}.{OLDEST[1]}' (into the environment of this interpreter; "
@@ -56,6 +57,8 @@ def load() -> str:
         dlsym(handle, "_ZN3tbb6detail2r120enter_parallel_phaseEPNS0_2d115task_arena_baseEm")
     except OSError:
         raise ImportError(f"composable_threads: {path or SONAME} is too old; {ADVICE}") from None
+    global loaded
+    loaded = os.path.realpath(path) if path else ""
     return path
 
 

@@ -41,7 +41,7 @@ class MapCalls:
 
     def __init__(self, tasks: _Tasks, fn: Callable[..., Any]):
         self._tasks = tasks
-        self._fn = fn
+        self._fn = self.trace_label = fn
         self._calls: deque[tuple[int, tuple[Any, ...], Any]] = deque()  # number, arguments, context
         self._outcomes: list[Any] = []
         self._awaited = -1

@@ -9,6 +9,7 @@ stack.
 
 from __future__ import annotations
 
+import atexit
 import builtins
 import contextlib
 import functools
@@ -25,7 +26,7 @@ from types import CodeType, ModuleType
 from typing import NoReturn
 
 
-def run(program: list[str], *, slots: int | None) -> None:
+def run(program: list[str], *, slots: int | None, trace_path: str | None = None) -> None:
     """Run [file, *args] or ["-m", module, *args]; returns if it ends normally, else raises the SystemExit to end with.
 
     To be called once, last, on the main thread, from `python -m`: only that way does the interpreter, after it has been
@@ -33,27 +34,32 @@ def run(program: list[str], *, slots: int | None) -> None:
     """
     if program[0] == "-m":
         sys.argv[:] = ["-m", *program[2:]]  # runpy puts the file's name in the place of "-m", once it is found
-        _activate(slots)
+        _activate(slots, trace_path)
         _run_module(program[1], alter_argv=True)
         return
     sys.argv[:] = program
     path = os.path.join(os.getcwd(), program[0])  # not normalised: nor does the interpreter
     if pkgutil.get_importer(path) is not None:  # a directory or an archive
         _set_first_path(path, always=True)
-        _activate(slots)
+        _activate(slots, trace_path)
         _run_module("__main__", alter_argv=False)
         return
     _set_first_path(os.path.dirname(os.path.realpath(path)), always=False)
     code, loader = _load(path)
-    _activate(slots)
+    _activate(slots, trace_path)
     _run_file(path, code, loader)
 
 
-def _activate(slots: int | None) -> None:
+def _activate(slots: int | None, trace_path: str | None) -> None:
     from composable_threads import activate
 
     try:
         activate(slots=slots)
+        if trace_path is not None:
+            from .timeline.recording import RecordedRun
+
+            # Before the program's own handlers are registered, so it runs after them.
+            atexit.register(RecordedRun(os.path.abspath(trace_path)).finish)
     except (ValueError, RuntimeError) as error:
         _give_up(f"error: {error}")
 

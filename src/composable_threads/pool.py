@@ -392,6 +392,10 @@ def _report(error: BaseException) -> None:
             threading.__excepthook__(second)
 
 
+# What calls another function, with the items of a batch.
+_STARS = (stock.mapstar, stock.starmapstar)
+
+
 def _run(pool: ThreadPool, task: tuple[Any, ...]) -> None:
     job, index, func, args, kwargs = task
     try:
@@ -399,6 +403,8 @@ def _run(pool: ThreadPool, task: tuple[Any, ...]) -> None:
         if pool._initializer is not None and not place.prepared:
             place.context.run(pool._initializer, *pool._initargs)
             place.prepared = True
+        if _native.trace_on():
+            _native.trace_label(args[0][0] if func in _STARS else func)
         outcome = (True, place.context.run(func, *args, **kwargs))
     except BaseException as error:
         outcome = (False, error)

@@ -1,10 +1,15 @@
-"""The one patch of threadpoolctl: its limiter says when a limit begins and when it ends.
+"""What is done to threadpoolctl: its limiter says when a limit begins and when it ends, and the arena is one of its
+libraries.
 
 Inside a task a limit must win for its extent. From OpenBLAS, which has one width per process, it cannot be told: a
 limit that equals the share at that moment changes nothing, and is gone when the share changes; and what is put back at
 its end may be a share of long ago. All of threadpoolctl's entries (``threadpool_limits``,
 ``ThreadpoolController.limit``, the decorators) end in the two methods wrapped here. Read and tested with threadpoolctl
 3.1 to 3.8.
+
+The arena is listed by ``threadpool_info()`` from threadpoolctl 3.4 on, which has ``register()``, and limited where it
+is named: ``threadpool_limits(n, user_api="composable")``. A limit without a name stays what it is without this package,
+one of BLAS and OpenMP: it is what people put around a pool so that its tasks may be many.
 
 Loaded by file, without the package around it, so nothing of ours may be imported at the top.
 """
@@ -34,6 +39,7 @@ def counts_of(limiter: Any) -> dict[str, int]:
 
 def install(threadpoolctl: ModuleType) -> None:
     """Patch the imported module ``threadpoolctl``. Idempotent."""
+    _register(threadpoolctl)
     limiter = threadpoolctl._ThreadpoolLimiter
     if hasattr(limiter, "_composable_threads_stock"):
         return
@@ -60,6 +66,73 @@ def install(threadpoolctl: ModuleType) -> None:
     restore_original_limits.__doc__ = stock[1].__doc__
     limiter._set_threadpool_limits = _set_threadpool_limits
     limiter.restore_original_limits = limiter.unregister = restore_original_limits
+
+
+def _register(threadpoolctl: ModuleType) -> None:
+    register = getattr(threadpoolctl, "register", None)
+    apis = threadpoolctl._ALL_USER_APIS
+    if register is None or API in apis:
+        return
+    register(_new_controller(threadpoolctl.LibController))
+    threadpoolctl._ALL_USER_APIS = _Apis(api for api in threadpoolctl._ALL_USER_APIS if api != API)
+
+
+API = "composable"
+
+
+class _Apis(list[str]):
+    """What a limit without a name is for; the arena can be named beside these."""
+
+    def __contains__(self, api: object) -> bool:
+        return api == API or super().__contains__(api)
+
+
+def _new_controller(base: Any) -> Any:
+    from weakref import WeakKeyDictionary
+
+    # Controller -> whether it set a task's limit, what was set before in the module's terms, and in threadpoolctl's. It
+    # puts back by number, for all libraries, also those it did not limit; and several limits of one controller nest.
+    before = WeakKeyDictionary()
+
+    def native() -> Any:
+        return sys.modules["composable_threads._native"]
+
+    class ComposableController(base):
+        """The arena: in a task what the task itself opens, else all of it."""
+
+        user_api = API
+        internal_api = API
+        filename_prefixes = ("_native",)
+        check_symbols = ("composable_threads_arena",)
+
+        def get_num_threads(self) -> int:
+            core = native()
+            started = core.started_slots()
+            if started is None:
+                return core.limits()["slots"]
+            return min(core.thread_limit() or started, core.base())
+
+        def set_num_threads(self, num_threads: Any) -> None:
+            core, now = native(), self.get_num_threads()
+            in_task, raw, known = before.get(self, (False, None, None))
+            if raw is not None and num_threads == known:
+                del before[self]
+                (core.set_thread_limit if in_task else core.set_base)(raw)
+                return
+            if num_threads == now:
+                return
+            if isinstance(num_threads, bool) or not hasattr(num_threads, "__index__") or num_threads < 1:
+                raise ValueError(f"a limit of the arena must be a whole number of at least 1, not {num_threads!r}")
+            in_task = core.task_depth() > 0
+            if raw is None:
+                core.slots()
+                before[self] = in_task, core.thread_limit() if in_task else core.base(), now
+            (core.set_thread_limit if in_task else core.set_base)(min(num_threads, 1 << 30))
+
+        def get_version(self) -> str:
+            return sys.modules["composable_threads"].__version__
+
+    return ComposableController
 
 
 def activate(threadpoolctl: ModuleType) -> None:
