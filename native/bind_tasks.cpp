@@ -8,8 +8,8 @@
 #include <unistd.h>
 
 #include "bind_tasks.h"
+#include "bind_threading.h"
 #include "gil.h"
-#include "python_thread.h"
 
 namespace py = pybind11;
 
