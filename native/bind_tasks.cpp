@@ -9,9 +9,9 @@
 #include <unistd.h>
 
 #include "bind_tasks.h"
+#include "bind_threading.h"
 #include "bind_trace.h"
 #include "gil.h"
-#include "python_thread.h"
 #include "trace.h"
 
 namespace py = pybind11;

@@ -1,6 +1,6 @@
 #include "gil.h"
 
-#include "python_thread.h"
+#include "bind_threading.h"
 
 namespace composable {
 

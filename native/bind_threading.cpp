@@ -1,4 +1,4 @@
-#include "python_thread.h"
+#include "bind_threading.h"
 
 #include <Python.h>
 
