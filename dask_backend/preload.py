@@ -1,7 +1,7 @@
 """A preload module of Dask's: its workers run their tasks in the arena from the first one on.
 
-``dask worker --preload composable_threads.dask_backend.preload``, ``LocalCluster(preload=...)``, ``distributed.worker.preload`` in
-Dask's configuration, or ``DASK_DISTRIBUTED__WORKER__PRELOAD`` in the environment.
+``dask worker --preload composable_threads.dask_backend.preload``, ``LocalCluster(preload=...)``,
+``distributed.worker.preload`` in Dask's configuration, or ``DASK_DISTRIBUTED__WORKER__PRELOAD`` in the environment.
 """
 
 from __future__ import annotations
