@@ -1,22 +1,24 @@
 """``ArenaThreadPoolExecutor``: the threads of a ``distributed.Worker`` are the arena's.
 
-A worker takes an executor for one of threads, whose tasks have context variables and find their worker, by its class's
-name. What ``secede()`` and ``rejoin()`` of ``distributed.threadpoolexecutor`` do with such a pool is, here:
+A worker takes an executor for one of threads, whose tasks have context variables and find their worker, by the name of
+its class. What ``secede()`` and ``rejoin()`` of ``distributed.threadpoolexecutor`` do with such a pool is, here:
 
-    secede      `_adjust_thread_count`: the task gives its place in the pool and its permit away and goes on, as one
-                thread more
-    rejoin      `submit`, of a thread that stands in `_rejoin_list`: it waits until a place is free, then for a permit
+    secede      `_adjust_thread_count`: the task gives its place and its permit away and goes on, as one thread more
+    rejoin      `submit`, of a thread that stands in `_rejoin_list`: it waits for a place, then for a permit
 
 State, under `_lock` where two fields must agree:
 
-    _threads    the threads in whose tasks this pool has a place
+    _threads    those in whose tasks this pool has a place
     _away       those that have seceded, by ident: whether they had a permit
     _returning  how many of those wait for a place
-    group.limit `_size` + those that are away - those that return: a place that is awaited is not given to a new task
+    group.limit `_size` + those that are away - those that return: a place that is awaited goes to no new task
+    _open       whether it keeps the doors of the process open
+    _shutdown   as in the stock one: takes no tasks, until another worker has it
 """
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -37,15 +39,16 @@ class ArenaThreadPoolExecutor(ThreadPoolExecutor):
     """An executor for ``distributed.Worker``: its tasks run in the arena, and what they nest runs there too.
 
     ``LocalCluster(processes=False, executor=ArenaThreadPoolExecutor())``. Workers in other processes get theirs from
-    `ComposablePlugin` or from the preload module. With the first task, until its worker is closed, the process's doors
-    lead to the arena as under ``activate()``, but for pools of threads that are made outside tasks.
+    `ComposablePlugin` or from the preload module. With the first task, until its worker is closed, the doors of the
+    process lead to the arena as under ``activate()``, but for pools of threads that are made outside tasks. The arena
+    stays, and so may the executor, for the next worker.
 
     Parameters
     ----------
     max_workers : int, optional
         At most so many tasks at once, of all workers that share the executor; default: the sum of their `nthreads`.
     thread_name_prefix : str, optional
-        Accepted for compatibility; the arena's threads have names of their own.
+        What the names of threads begin with in its tasks.
 
     Raises
     ------
@@ -53,7 +56,7 @@ class ArenaThreadPoolExecutor(ThreadPoolExecutor):
         For a `max_workers` that is not a whole number above 0.
     """
 
-    def __init__(self, max_workers: int | None = None, thread_name_prefix: str = ""):
+    def __init__(self, max_workers: int | None = None, thread_name_prefix: str = "DaskArenaThreads"):
         self._wanted = check_workers(max_workers)
         super().__init__(max_workers=self._wanted or 1, thread_name_prefix=thread_name_prefix)
         self._tasks: _Tasks | None = None
@@ -63,10 +66,18 @@ class ArenaThreadPoolExecutor(ThreadPoolExecutor):
         self._size = min(self._max_workers, MOST_AT_ONCE)
         self._workers_known = 0
         self._open = False
+        self._names: dict[int | None, str] = {}
 
     def open(self) -> None:
-        """Open the process's doors to the arena, as the first task does."""
+        """Open the process's doors to the arena, as the first task does.
+
+        Raises RuntimeError if the executor was shut down and no worker has it.
+        """
         with self._lock:
+            if self._shutdown:
+                if not self._has_live_worker():
+                    raise RuntimeError("cannot schedule new futures after shutdown")
+                self._shutdown = False
             if not self._open:
                 worker_process.enter()
                 self._open = True
@@ -74,12 +85,12 @@ class ArenaThreadPoolExecutor(ThreadPoolExecutor):
                 self._tasks = _Tasks(self._size, True, None, (), joined_at_exit=False)
 
     def submit(self, fn: Callable, /, *args: Any, **kwargs: Any) -> Future:
-        """Schedule ``fn(*args, **kwargs)``."""
+        """Schedule ``fn(*args, **kwargs)``; raises RuntimeError after shutdown."""
         if self._rejoin_list and self._rejoin():
             joined: Future = Future()
             joined.set_result(None)
             return joined
-        if not self._open:
+        if self._shutdown or not self._open:
             self.open()
         if self._wanted is None and self._workers_known != len(Worker._instances):
             self._count_workers()
@@ -88,33 +99,38 @@ class ArenaThreadPoolExecutor(ThreadPoolExecutor):
     def shutdown(self, wait: bool = True, timeout: float | None = None, *, cancel_futures: bool = False) -> None:
         """Wait for the tasks, at most `timeout` seconds; not for those that have seceded.
 
-        A worker does this to all of its executors when it is closed. But this one may be another's too, or the next
-        one's, so it goes on to take tasks; the doors close with the last worker.
+        A worker does this to its executors when it is closed. Where another one has this executor it goes on to take
+        tasks.
         """
-        tasks = self._tasks
-        if tasks is None:
-            return
-        if cancel_futures:
-            tasks.group.drop_queued(lambda work: work.cancel())
-        if wait:
-            tasks.group.help(self._is_idle, run=False, timeout=timeout)
         with self._lock:
-            if self._open and not any(worker_process.is_live(worker) for worker in self._users()):
+            self._shutdown = not self._has_live_worker()
+        tasks = self._tasks
+        if tasks is not None:
+            if cancel_futures:
+                tasks.group.drop_queued(lambda work: work.cancel())
+            if wait:
+                tasks.group.help(self._is_idle, run=False, timeout=timeout)
+        with self._lock:
+            if self._shutdown and self._open:
                 self._open = False
                 worker_process.leave()
 
     # --- the pool's size
 
-    def _users(self) -> list[Worker]:
-        return [worker for worker in list(Worker._instances) if self in worker.executors.values()]
+    def _live_workers(self) -> list[Worker]:
+        workers = [worker for worker in list(Worker._instances) if self in worker.executors.values()]
+        return [worker for worker in workers if worker_process.is_live(worker)]
+
+    def _has_live_worker(self) -> bool:
+        return bool(self._live_workers())
 
     def _count_workers(self) -> None:
         # A thread that waits for a place looks at the size too.
         known = len(Worker._instances)
-        size = sum(worker.state.nthreads for worker in self._users() if worker_process.is_live(worker))
+        size = sum(worker.state.nthreads for worker in self._live_workers())
         with self._lock:
             self._workers_known = known
-            self._size = self._max_workers = min(max(size, 1), MOST_AT_ONCE) if size else _native.slots()
+            self._size = self._max_workers = min(size or _native.slots(), MOST_AT_ONCE)
             self._set_limit()
 
     def _set_limit(self) -> None:
@@ -128,12 +144,14 @@ class ArenaThreadPoolExecutor(ThreadPoolExecutor):
 
     def _run(self, fn: Callable, args: tuple, kwargs: dict) -> Any:
         thread, state = threading.current_thread(), vars(thread_state)
+        own_name, thread.name = thread.name, self._names.get(thread.ident) or self._new_name(thread.ident)
         outer = state.get("executor", _ABSENT), state.get("proceed")
         state["executor"], state["proceed"] = self, True
         self._threads.add(thread)
         try:
             return fn(*args, **kwargs)
         finally:
+            thread.name = own_name
             self._threads.discard(thread)
             if self._away and thread.ident in self._away:
                 with self._lock:
@@ -143,6 +161,10 @@ class ArenaThreadPoolExecutor(ThreadPoolExecutor):
                 del state["executor"], state["proceed"]
             else:
                 state["executor"], state["proceed"] = outer
+
+    def _new_name(self, ident: int | None) -> str:
+        name = self._names[ident] = f"{self._thread_name_prefix}-{os.getpid()}-{len(self._names)}"
+        return name
 
     def _adjust_thread_count(self) -> None:
         # By secede(), in the task's thread, which it has removed from `_threads`.

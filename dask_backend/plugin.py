@@ -45,7 +45,7 @@ def install(worker: Worker) -> None:
     stock = worker.executors["default"]
     if isinstance(stock, ArenaThreadPoolExecutor):
         return
-    executor = ArenaThreadPoolExecutor(worker.state.nthreads)
+    executor = ArenaThreadPoolExecutor(worker.state.nthreads, stock._thread_name_prefix)
     executor.open()
     worker.executors["default"] = executor
     worker._composable_threads_stock = stock  # type: ignore[attr-defined]

@@ -86,9 +86,9 @@ def test_suite_that_does_not_use_the_arena_or_has_no_tests_is_told(run_tests, te
 
 
 def test_every_difference_has_a_reason_and_a_suite():
-    from conformance import dask_suites, joblib_suites, numba_suites, sklearn_suites
+    from conformance import dask_suites, distributed_suites, joblib_suites, numba_suites, sklearn_suites
 
     for difference in DIFFERENCES:
-        hosts = (numba_suites, joblib_suites, dask_suites, sklearn_suites)
+        hosts = (numba_suites, joblib_suites, dask_suites, distributed_suites, sklearn_suites)
         names = [suite.name for host in hosts for suite in host.SUITES]
         assert difference.reason and any(difference in suites.differences(name) for name in names), difference

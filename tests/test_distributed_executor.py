@@ -49,7 +49,23 @@ def test_doors_open_with_the_first_task_and_close_with_the_last_pool(executor):
     assert is_active()
     other.shutdown()
     assert not is_active()
-    assert executor.submit(is_active).result(LONG)  # and open again
+
+
+def test_after_shutdown_it_takes_tasks_only_if_a_worker_has_it(executor):
+    assert executor.submit(abs, -1).result(LONG) == 1
+    executor.shutdown()
+    with pytest.raises(RuntimeError, match="cannot schedule new futures after shutdown"):
+        executor.submit(abs, -1)
+    with LocalCluster(**options(threads_per_worker=2, executor=executor)) as cluster, Client(cluster) as client:
+        assert client.submit(abs, -1).result(LONG) == 1
+
+
+def test_threads_have_the_pools_names_in_its_tasks():
+    pools = [ArenaThreadPoolExecutor(1, f"Pool{i}") for i in range(2)]
+    names = [pool.submit(lambda: threading.current_thread().name).result(LONG) for pool in pools * 2]
+    for pool in pools:
+        pool.shutdown()
+    assert [name.split("-")[0] for name in names] == ["Pool0", "Pool1"] * 2
 
 
 def test_pools_made_in_tasks_are_the_arenas_and_those_of_the_process_are_not(executor):
@@ -65,37 +81,36 @@ def test_pools_made_in_tasks_are_the_arenas_and_those_of_the_process_are_not(exe
 
 
 def test_shutdown_waits_no_longer_than_it_is_told_and_not_for_who_has_seceded(executor):
-    release = threading.Event()
+    release, stop = threading.Event(), threading.Event()
 
     def goes():
         secede()
         release.wait(LONG)
 
     gone = executor.submit(goes)
-    executor.shutdown()  # would wait for ever
-    stays = executor.submit(release.wait, LONG)
+    stays = executor.submit(stop.wait, LONG)
     executor.shutdown(timeout=0.05)
     assert not gone.done() and not stays.done()
+    stop.set()
+    executor.shutdown()  # would wait for ever
+    assert stays.done() and not gone.done()
     release.set()
-    executor.shutdown()
-    assert stays.done()
     gone.result(LONG)
 
 
 def test_who_returns_goes_before_who_is_queued(executor):
-    order, both, back = [], threading.Barrier(3), threading.Event()
+    order, both = [], threading.Barrier(3)
 
     def leaves():
         secede()
         both.wait(LONG)
-        back.set()
         rejoin()
         order.append("returned")
 
     def fills():
         both.wait(LONG)
-        assert back.wait(LONG)
-        time.sleep(0.1)  # until the other has asked for its place
+        while not executor._returning:
+            time.sleep(0.001)
 
     futures = [executor.submit(leaves), executor.submit(fills), executor.submit(fills)]
     futures += [executor.submit(order.append, "queued") for _ in range(4)]

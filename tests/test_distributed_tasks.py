@@ -6,8 +6,6 @@ import contextvars
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from functools import cache
 
 import pytest
 
@@ -33,49 +31,38 @@ LONG = 30  # seconds after which a test that waits for another thread gives up
 
 
 @pytest.fixture(scope="module")
-def clients():
-    """Gives a client of a worker by kind and number of threads."""
-    with ExitStack() as stack:
+def client(request):
+    """A client of a cluster of one worker, of this kind and so many threads.
 
-        @cache
-        def client(kind, nthreads):
-            cluster = LocalCluster(
-                processes=False,
-                n_workers=1,
-                threads_per_worker=nthreads,
-                executor=ArenaThreadPoolExecutor() if kind == "arena" else None,
-                resources={"token": 1},
-                dashboard_address=":0",
-            )
-            return stack.enter_context(Client(stack.enter_context(cluster), set_as_default=False))
-
+    One at a time: a task's result that looks for its worker, as an actor does, takes any that there is in the process.
+    """
+    kind, nthreads = request.param
+    executor = ArenaThreadPoolExecutor() if kind == "arena" else None
+    with (
+        LocalCluster(
+            processes=False,
+            n_workers=1,
+            threads_per_worker=nthreads,
+            executor=executor,
+            resources={"token": 1},
+            dashboard_address=":0",
+        ) as cluster,
+        Client(cluster) as client,
+    ):
         yield client
 
 
-@pytest.fixture(params=["stock", "arena"])
-def kind(request):
-    return request.param
-
-
-@pytest.fixture
-def one(clients, kind):
-    return clients(kind, 1)
-
-
-@pytest.fixture
-def two(clients, kind):
-    return clients(kind, 2)
-
-
-@pytest.fixture(params=[1, 2])
-def client(clients, kind, request):
-    return clients(kind, request.param)
+def workers_of(*sizes):
+    """Run a test with workers of so many threads, the arena's and stock ones."""
+    kinds = [(kind, size) for kind in ("stock", "arena") for size in sizes]
+    return pytest.mark.parametrize("client", kinds, indirect=True, ids=str, scope="module")
 
 
 # --- where a task runs
 
 
-def test_tasks_run_in_the_arena_and_at_most_nthreads_at_once(kind, two):
+@workers_of(2)
+def test_tasks_run_in_the_arena_and_at_most_nthreads_at_once(client):
     shared = Shared(lock=threading.Lock(), now=0, most=0)
 
     def task(i):
@@ -87,10 +74,14 @@ def test_tasks_run_in_the_arena_and_at_most_nthreads_at_once(kind, two):
             shared.now -= 1
         return _native.holds_permit() and _native.task_depth() == 1
 
-    in_arena = two.gather(two.map(task, range(40), pure=False))
-    assert set(in_arena) == {kind == "arena"} and shared.most == 2
+    in_arena = client.gather(client.map(task, range(40), pure=False))
+    assert (
+        set(in_arena) == {isinstance(client.cluster.workers[0].executors["default"], ArenaThreadPoolExecutor)}
+        and shared.most == 2
+    )
 
 
+@workers_of(1, 2)
 def test_a_task_finds_its_worker_and_a_client(client):
     def task():
         return get_worker().address, get_client().scheduler.address, get_client() is get_worker().client
@@ -100,7 +91,8 @@ def test_a_task_finds_its_worker_and_a_client(client):
     )  # fmt: skip
 
 
-def test_context_variables_of_a_task_are_its_own(one):
+@workers_of(1)
+def test_context_variables_of_a_task_are_its_own(client):
     shared = Shared(variable=contextvars.ContextVar("variable", default="outside"))
 
     def task(i):
@@ -108,9 +100,10 @@ def test_context_variables_of_a_task_are_its_own(one):
         shared.variable.set(i)
         return before, shared.variable.get()
 
-    assert one.gather(one.map(task, range(5), pure=False)) == [("outside", i) for i in range(5)]
+    assert client.gather(client.map(task, range(5), pure=False)) == [("outside", i) for i in range(5)]
 
 
+@workers_of(1, 2)
 def test_an_error_has_the_tasks_traceback(client):
     def broken():
         raise LookupError("nothing there")
@@ -121,6 +114,7 @@ def test_an_error_has_the_tasks_traceback(client):
     assert caught.traceback[-1].name == "broken"
 
 
+@workers_of(1, 2)
 def test_retries_run_a_task_again(client):
     shared = Shared(left=2)
 
@@ -133,17 +127,18 @@ def test_retries_run_a_task_again(client):
     assert client.submit(fails_twice, retries=2, pure=False).result(LONG) == "done"
 
 
-def test_a_cancelled_task_does_not_begin(one):
+@workers_of(1)
+def test_a_cancelled_task_does_not_begin(client):
     shared = Shared(begun=threading.Event(), release=threading.Event(), ran=[])
 
     def holds():
         shared.begun.set()
         shared.release.wait(LONG)
 
-    holder = one.submit(holds, pure=False)
+    holder = client.submit(holds, pure=False)
     assert shared.begun.wait(LONG)
-    queued = one.submit(lambda: shared.ran.append(1), pure=False)
-    tasks = one.cluster.workers[0].state.tasks
+    queued = client.submit(lambda: shared.ran.append(1), pure=False)
+    tasks = client.cluster.workers[0].state.tasks
     while queued.key not in tasks:
         time.sleep(0.001)
     queued.cancel()
@@ -151,34 +146,37 @@ def test_a_cancelled_task_does_not_begin(one):
         time.sleep(0.001)
     shared.release.set()
     holder.result(LONG)
-    assert one.submit(int, pure=False).result(LONG) == 0
+    assert client.submit(int, pure=False).result(LONG) == 0
     assert queued.cancelled() and shared.ran == []
 
 
-def test_resources_bound_what_runs_at_once(one):
+@workers_of(1)
+def test_resources_bound_what_runs_at_once(client):
     def task(i):
         return i + 1
 
-    assert one.gather(one.map(task, range(4), resources={"token": 1}, pure=False)) == [1, 2, 3, 4]
+    assert client.gather(client.map(task, range(4), resources={"token": 1}, pure=False)) == [1, 2, 3, 4]
 
 
-def test_an_annotation_names_another_executor(two):
-    worker = two.cluster.workers[0]
+@workers_of(2)
+def test_an_annotation_names_another_executor(client):
+    worker = client.cluster.workers[0]
     with ThreadPoolExecutor(1, thread_name_prefix="Named") as named:
         worker.executors["named"] = named
         try:
             with dask.annotate(executor="named"):
                 where = delayed(lambda: (threading.current_thread().name, _native.holds_permit()))()
-                name, in_arena = two.compute(where, optimize_graph=False).result(LONG)
+                name, in_arena = client.compute(where, optimize_graph=False).result(LONG)
         finally:
             del worker.executors["named"]
     assert name.startswith("Named") and not in_arena
     with dask.annotate(executor="unknown"):
-        lost = two.compute(delayed(int)(), optimize_graph=False)
+        lost = client.compute(delayed(int)(), optimize_graph=False)
     with pytest.raises(ValueError, match="unknown"):
         lost.result(LONG)
 
 
+@workers_of(1, 2)
 def test_an_actor_keeps_its_thread(client):
     class Counter:
         def __init__(self):
@@ -205,11 +203,13 @@ def total_of(n, depth):
     return delayed(sum)(parts).compute()
 
 
+@workers_of(1, 2)
 def test_dask_compute_in_tasks_does_not_deadlock(client):
     futures = client.map(total_of, range(6), depth=2, pure=False)
     assert client.gather(futures) == [4 * n for n in range(6)]
 
 
+@workers_of(1, 2)
 def test_worker_client_in_tasks_does_not_deadlock(client):
     def task(n):
         with worker_client() as inner:
@@ -218,19 +218,21 @@ def test_worker_client_in_tasks_does_not_deadlock(client):
     assert client.gather(client.map(task, range(6), pure=False)) == [sum(i * i for i in range(n)) for n in range(6)]
 
 
-def test_a_task_that_has_seceded_leaves_its_place_to_others(one):
+@workers_of(1)
+def test_a_task_that_has_seceded_leaves_its_place_to_others(client):
     shared = Shared(answered=threading.Event())
 
     def asks():
         secede()
         return shared.answered.wait(LONG)
 
-    asking = one.submit(asks, pure=False)
-    assert one.submit(lambda: shared.answered.set(), pure=False).result(LONG) is None  # noqa: PLW0108  an Event cannot be pickled
+    asking = client.submit(asks, pure=False)
+    assert client.submit(lambda: shared.answered.set(), pure=False).result(LONG) is None
     assert asking.result(LONG)
 
 
-def test_a_long_running_task_that_polls_holds_nobody_up(one):
+@workers_of(1)
+def test_a_long_running_task_that_polls_holds_nobody_up(client):
     shared = Shared(stop=False)
 
     def polls():
@@ -240,13 +242,14 @@ def test_a_long_running_task_that_polls_holds_nobody_up(one):
             rounds += 1
         return rounds
 
-    polling = one.submit(polls, pure=False)
-    assert one.gather(one.map(abs, range(20), pure=False)) == list(range(20))
+    polling = client.submit(polls, pure=False)
+    assert client.gather(client.map(abs, range(20), pure=False)) == list(range(20))
     shared.stop = True
     assert polling.result(LONG) > 0
 
 
-def test_rejoin_waits_for_a_place(one):
+@workers_of(1)
+def test_rejoin_waits_for_a_place(client):
     shared = Shared(seceded=threading.Event(), holds=threading.Event(), release=threading.Event(), order=[])
 
     def leaves():
@@ -262,18 +265,19 @@ def test_rejoin_waits_for_a_place(one):
         time.sleep(0.05)
         shared.order.append("ended")
 
-    leaving = one.submit(leaves, pure=False)
+    leaving = client.submit(leaves, pure=False)
     assert shared.seceded.wait(LONG)
-    keeping = one.submit(keeps, pure=False)
+    keeping = client.submit(keeps, pure=False)
     assert shared.holds.wait(LONG)
     time.sleep(0.05)
     assert shared.order == []
     shared.release.set()
-    one.gather([leaving, keeping])
+    client.gather([leaving, keeping])
     assert shared.order == ["ended", "rejoined"]
 
 
-def test_many_tasks_secede_and_rejoin_by_turns(two):
+@workers_of(2)
+def test_many_tasks_secede_and_rejoin_by_turns(client):
     shared = Shared(lock=threading.Lock(), now=0, most=0)
 
     def task(i):
@@ -288,21 +292,22 @@ def test_many_tasks_secede_and_rejoin_by_turns(two):
                 shared.now -= 1
         return i
 
-    assert two.gather(two.map(task, range(20), pure=False)) == list(range(20))
+    assert client.gather(client.map(task, range(20), pure=False)) == list(range(20))
     assert shared.most <= 2
-    executor = two.cluster.workers[0].executors["default"]
+    executor = client.cluster.workers[0].executors["default"]
     if isinstance(executor, ArenaThreadPoolExecutor):
         assert not executor._away and not executor._rejoin_list and executor._tasks.group.limit == 2
 
 
-def test_a_second_secede_is_refused(one):
+@workers_of(1)
+def test_a_second_secede_is_refused(client):
     def task():
         secede()
         with pytest.raises(KeyError):
             secede()
 
-    one.submit(task, pure=False).result(LONG)
-    assert one.submit(abs, -1).result(LONG) == 1
+    client.submit(task, pure=False).result(LONG)
+    assert client.submit(abs, -1).result(LONG) == 1
 
 
 # --- what the dashboard shows
@@ -314,19 +319,25 @@ def busy_for_the_profiler(seconds):
         pass
 
 
-def test_the_profile_and_the_call_stack_show_running_tasks(two):
-    worker = two.cluster.workers[0]
-    running = two.submit(busy_for_the_profiler, 1.0, pure=False)
-    stacks = {}
-    while not stacks and not running.done():
-        stacks = two.call_stack([running])
-    assert "busy_for_the_profiler" in str(stacks)
+@workers_of(2)
+def test_the_profile_and_the_call_stack_show_running_tasks(client):
+    worker = client.cluster.workers[0]
+    running = client.submit(busy_for_the_profiler, 1.0, pure=False)
+    while running.key not in worker.active_threads.values():
+        time.sleep(0.001)
+    assert "busy_for_the_profiler" in str(worker.get_call_stack()[running.key])
     running.result(LONG)
     worker.trigger_profile()
-    assert "busy_for_the_profiler" in str(two.profile(key="busy_for_the_profiler"))
+    assert "busy_for_the_profiler" in str(client.profile(key="busy_for_the_profiler"))
 
 
-def test_the_task_stream_names_threads_of_the_worker(two):
-    with get_task_stream(two) as stream:
-        two.gather(two.map(lambda i: time.sleep(0.01), range(8), pure=False))
-    assert len(stream.data) == 8 and all(record["status"] == "OK" and record["thread"] for record in stream.data)
+@workers_of(2)
+def test_the_task_stream_names_threads_of_the_worker(client):
+    def streamed(i):
+        time.sleep(0.01)
+        return threading.get_ident()
+
+    with get_task_stream(client) as stream:
+        futures = client.map(streamed, range(8), pure=False)
+        idents = dict(zip([future.key for future in futures], client.gather(futures), strict=True))
+    assert {record["key"]: record["thread"] for record in stream.data if record["key"] in idents} == idents

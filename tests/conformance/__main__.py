@@ -1,4 +1,4 @@
-"""``python -m tests.conformance [numba|joblib|dask|sklearn ...] [--full]``, from the root of the repository."""
+"""``python -m tests.conformance [numba|joblib|dask|distributed|sklearn ...] [--full]``, from the root of the repository."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # as pytest's pythonpath does
 
+from conformance import distributed_suites
 from conformance.report import line, report
 from conformance.suites import run
 
-HOSTS = ("numba", "joblib", "dask", "sklearn")
+HOSTS = ("numba", "joblib", "dask", "distributed", "sklearn")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,10 +29,17 @@ def main(arguments: list[str] | None = None) -> int:
     for host in options.hosts:
         if host not in HOSTS:
             parser.error(f"no host {host!r}; there are: {', '.join(HOSTS)}")
+    hosts = options.hosts or HOSTS
+    if "distributed" in hosts and not distributed_suites.is_there():
+        missing = "distributed's packages have no tests: CONFORMANCE_DISTRIBUTED must name a checkout of its repository"
+        if options.hosts:
+            parser.error(missing)
+        print(f"{missing}; left out", file=sys.stderr)
+        hosts = tuple(host for host in hosts if host != "distributed")
     part = "full" if options.full else "quick"
     suites = [
         suite
-        for host in options.hosts or HOSTS
+        for host in hosts
         for suite in importlib.import_module(f"conformance.{host}_suites").SUITES
         if suite.is_in(part) and fnmatch.fnmatch(suite.name, options.only)
     ]

@@ -11,6 +11,10 @@ _REPLACED = {"JOBLIB_PLUGIN_REPLACES": "threading"}
 _KNOWN = tuple(int(part) for part in joblib.__version__.split(".")[:2]) in ((1, 5), (1, 6))
 
 SUITES = (
+    # Joblib's tests of its backend "dask", on workers with the arena.
+    Suite(
+        name="joblib dask", part="full", tests=("test/test_dask.py",), plugin="distributed_plugin", passes=15, uses=50
+    ),
     # Nothing may differ: these tests of every backend ask for answers, errors, time-outs and nesting.
     Suite(
         name="joblib by name",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 import time
 from collections.abc import Mapping
@@ -72,8 +73,9 @@ def run(suite: Suite, *, stock: bool = False) -> Outcome:
     left_out = [difference for difference in differences(suite.name) if difference.kind == "left out"]
     with tempfile.TemporaryDirectory() as folder:
         record = Path(folder, "record")
+        root = _root(suite, Path(folder, "host"))
         env = {
-            "PYTHONPATH": str(PLUGINS),
+            "PYTHONPATH": os.pathsep.join([str(PLUGINS), str(Path(folder, "host"))]),
             "PYTEST_ADDOPTS": "",
             "CONFORMANCE_RECORD": str(record),
             "CONFORMANCE_LEFT_OUT": json.dumps([difference.pattern.pattern for difference in left_out]),
@@ -83,7 +85,7 @@ def run(suite: Suite, *, stock: bool = False) -> Outcome:
         began = time.monotonic()
         trouble = said = ""
         try:
-            done = run_fresh(_code(suite), args=_arguments(suite), env=env, timeout=suite.seconds)
+            done = run_fresh(_code(suite), args=_arguments(suite, root), env=env, timeout=suite.seconds)
         except AssertionError as not_finished:
             trouble = str(not_finished)
         else:
@@ -112,12 +114,20 @@ def _code(suite: Suite) -> str:
     return _RUN_NUMBA if suite.host == "numba" else _RUN_PYTEST
 
 
-def _arguments(suite: Suite) -> list[str]:
-    if suite.host == "numba":
-        return ["-v", *suite.tests]
+def _root(suite: Suite, folder: Path) -> Path:
     from importlib.util import find_spec
 
-    root = Path(find_spec(suite.host).origin).parent
+    installed = Path(find_spec(suite.host).origin).parent
+    if suite.host != "distributed":
+        return installed
+    from conformance.distributed_suites import put_together
+
+    return put_together(installed, folder)
+
+
+def _arguments(suite: Suite, root: Path) -> list[str]:
+    if suite.host == "numba":
+        return ["-v", *suite.tests]
     found = [str(root / file) for file in suite.tests if (root / file).exists()]
     assert len(found) > len(suite.tests) / 2, f"{suite.name}: hardly any of its files are installed in {root}"
     return [*_PYTEST_OPTIONS, "-p", suite.plugin, *(["-k", suite.keyword] if suite.keyword else []), *found]

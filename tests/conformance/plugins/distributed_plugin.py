@@ -1,7 +1,6 @@
 """Gives every worker of distributed's own tests the arena in the place of its threads: ``pytest -p distributed_plugin``.
 
-Workers of the test's process get it when they are made, unless the test gives them an executor; those of nannies take the preload
-from the environment of the suite.
+Workers of the test's process get it when they are made, unless the test gives them an executor; nannies' keep theirs.
 """
 
 from __future__ import annotations
@@ -11,8 +10,9 @@ import threading
 
 import record
 from composable_threads import _native
-from composable_threads.dask_backend import ArenaThreadPoolExecutor
+from composable_threads.dask_backend import ArenaThreadPoolExecutor, worker_process
 from distributed import utils_test
+from distributed.utils_test import cleanup, loop, loop_in_thread  # noqa: F401  # fixtures that Joblib's tests want
 from distributed.worker import Worker
 
 
@@ -23,7 +23,8 @@ def replace():
     def __init__(self, *args, executor=None, **kwargs):
         stock(self, *args, executor=executor, **kwargs)
         if executor is None or (isinstance(executor, dict) and "default" not in executor):
-            self.executors["default"] = CountedThreadPoolExecutor(self.state.nthreads)
+            prefix = self.executors["default"]._thread_name_prefix
+            self.executors["default"] = CountedThreadPoolExecutor(self.state.nthreads, prefix)
 
     Worker.__init__ = __init__
     utils_test.threading = OwnThreads()
@@ -47,7 +48,7 @@ class CountedThreadPoolExecutor(ArenaThreadPoolExecutor):
 
 
 if not record.STOCK:
-    # Workers of all sizes follow one another here, so that no one of them may choose the arena's.
+    # Workers of all sizes follow one another here, so none of them chooses the arena's.
     _native.configure(4)
-    _native.slots()
+    worker_process._choose_slots = lambda: None
     replace()
