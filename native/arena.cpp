@@ -72,6 +72,12 @@ void Arena::configure(int slots) {
   configured = slots;
 }
 
+int Arena::planned_slots() {
+  std::lock_guard making_lock(making);
+  if (Arena* arena = existing()) return arena->slots_;
+  return configured > 0 ? configured : read_cpu_limits().slots;
+}
+
 Arena::Arena(int slots, std::string source)
     : slots_(slots),
       slots_source_(std::move(source)),

@@ -100,6 +100,8 @@ class Arena {
   /// Fixes P before first use; 0 goes back to read_cpu_limits(). Throws std::logic_error once the arena runs
   /// with another P, std::invalid_argument below 0.
   static void configure(int slots);
+  /// P, as it is or would be if the arena were made now. Throws as read_cpu_limits() does.
+  static int planned_slots();
   static ThreadHooks hooks;
 
   int slots() const noexcept { return slots_; }

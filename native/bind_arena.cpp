@@ -124,6 +124,7 @@ void register_arena(py::module_& module) {
   Arena::hooks = {.started = attach_thread, .ending = detach_thread, .child_ending = end_as_multiprocessing_does};
   module.def("configure", &Arena::configure, py::arg("slots"));
   module.def("slots", [] { return Arena::instance().slots(); });
+  module.def("planned_slots", &Arena::planned_slots);
   module.def("started_slots", []() -> std::optional<int> {
     if (Arena* arena = Arena::existing()) return arena->slots();
     return std::nullopt;

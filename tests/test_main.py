@@ -298,7 +298,7 @@ def test_arena_that_cannot_be_had_is_one_line_and_exit_code_2(error: str, tmp_pa
 def test_no_program_is_answered_by_the_usage_and_exit_code_2(words: tuple[str, ...], tmp_path: Path) -> None:
     ours = run(OURS, *words, cwd=tmp_path)
     assert (ours.stdout, ours.returncode) == (b"", 2)
-    assert ours.stderr.startswith(b"usage: python -m composable_threads [-p P] program.py [args ...]\n")
+    assert ours.stderr.startswith(b"usage: python -m composable_threads [-p P] [--trace FILE] program.py [args ...]\n")
 
 
 @pytest.mark.parametrize("words", ["-q program.py", "-m", "-p", "- program.py", "info -q", "-p 2 info", "compare"])
@@ -331,7 +331,7 @@ def test_info_says_what_info_returns(tmp_path: Path) -> None:
     keys = json.loads(run((sys.executable, "-c", code), cwd=tmp_path).stdout)
     as_json = run(OURS, "info", "--json", cwd=tmp_path)
     assert sorted(json.loads(as_json.stdout)) == keys and as_json.returncode == 0
-    code = "import composable_threads as c; print(c.info())"
+    code = "import composable_threads as c, numpy.linalg, scipy.linalg, sklearn.utils._openmp_helpers; print(c.info())"
     assert run(OURS, "info", cwd=tmp_path).stdout == run((sys.executable, "-c", code), cwd=tmp_path).stdout
 
 

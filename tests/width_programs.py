@@ -16,7 +16,8 @@ from composable_threads import _native
 def widths():
     found = {}
     for row in threadpool_info():
-        found.setdefault(row["internal_api"], set()).add(row["num_threads"])
+        if row["user_api"] != "composable":
+            found.setdefault(row["internal_api"], set()).add(row["num_threads"])
     return {kind: sorted(values) for kind, values in sorted(found.items())}
 
 def blas(where):

@@ -111,6 +111,7 @@ def info(words: list[str]) -> None:
 
     import composable_threads
 
+    import_libraries()
     try:
         facts = composable_threads.info()
     except (ValueError, RuntimeError) as error:  # what the environment says makes no sense
@@ -121,6 +122,20 @@ def info(words: list[str]) -> None:
         print(json.dumps(facts, indent=2, default=str))
     else:
         print(facts)
+
+
+def import_libraries() -> None:
+    """Import what brings BLAS and OpenMP libraries, where it is installed: a process without them has nothing to tell."""
+    import contextlib
+    import importlib
+    import warnings
+
+    import _composable_threads_boot as boot
+
+    for module in sorted(boot.LOADS_LIBRARY):
+        with warnings.catch_warnings(), contextlib.suppress(Exception):  # a broken installation is not what was asked for
+            warnings.simplefilter("ignore")
+            importlib.import_module(module)
 
 
 def compare(words: list[str]) -> NoReturn:

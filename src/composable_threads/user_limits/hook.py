@@ -93,6 +93,8 @@ def _new_controller(base: Any) -> Any:
     # Controller -> whether it set a task's limit, what was set before in the module's terms, and in threadpoolctl's. It
     # puts back by number, for all libraries, also those it did not limit; and several limits of one controller nest.
     before = WeakKeyDictionary()
+    # Controller -> what it said before the arena was made, whose size may have turned out to be another.
+    planned = WeakKeyDictionary()
 
     def native() -> Any:
         return sys.modules["composable_threads._native"]
@@ -109,7 +111,8 @@ def _new_controller(base: Any) -> Any:
             core = native()
             started = core.started_slots()
             if started is None:
-                return core.limits()["slots"]
+                planned[self] = core.planned_slots()
+                return planned[self]
             return min(core.thread_limit() or started, core.base())
 
         def set_num_threads(self, num_threads: Any) -> None:
@@ -119,7 +122,7 @@ def _new_controller(base: Any) -> Any:
                 del before[self]
                 (core.set_thread_limit if in_task else core.set_base)(raw)
                 return
-            if num_threads == now:
+            if num_threads == now or (raw is None and num_threads == planned.get(self)):
                 return
             if isinstance(num_threads, bool) or not hasattr(num_threads, "__index__") or num_threads < 1:
                 raise ValueError(f"a limit of the arena must be a whole number of at least 1, not {num_threads!r}")
