@@ -227,7 +227,7 @@ def test_a_task_that_has_seceded_leaves_its_place_to_others(client):
         return shared.answered.wait(LONG)
 
     asking = client.submit(asks, pure=False)
-    assert client.submit(lambda: shared.answered.set(), pure=False).result(LONG) is None
+    assert client.submit(lambda: shared.answered.set(), pure=False).result(LONG) is None  # noqa: PLW0108  it cannot be pickled
     assert asking.result(LONG)
 
 

@@ -8,20 +8,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-from fresh import check_fresh
-
 import composable_threads
+import pytest
 from composable_threads import information
+from fresh import check_fresh
 
 START = "import composable_threads as ct\n"
 
 
 def advice(**facts: object) -> str:
-    found = dict(
-        slots=2, slots_source="affinity", quota=None, variable=None, active=False, numba_layer=None,
-        libraries=[], doors={}, tbb={"path": "/a/libtbb.so.12", "others": []},
-    ) | facts  # fmt: skip
+    found: dict[str, object] = {"slots": 2, "slots_source": "affinity", "quota": None, "variable": None}
+    found |= {"active": False, "numba_layer": None, "libraries": [], "doors": {}}
+    found |= {"tbb": {"path": "/a/libtbb.so.12", "others": []}} | facts
     return "\n".join(information._advice(found))
 
 
@@ -83,7 +81,9 @@ def test_other_things_that_are_amiss_are_told() -> None:
     assert "COMPOSABLE_NUM_THREADS=8 is more than this process may use (2, by affinity)" in advice(variable=8)
     assert "Numba launched its layer 'omp' before activate()" in advice(active=True, numba_layer="omp")
     assert advice(numba_layer="omp") == "" == advice(active=True, numba_layer="composable")
-    assert "dask.base keeps its own threads: stock: dask 2020.1 is too old." in advice(doors={"dask.base": "stock: dask 2020.1 is too old"})
+    assert "dask.base keeps its own threads: stock: dask 2020.1 is too old." in advice(
+        doors={"dask.base": "stock: dask 2020.1 is too old"}
+    )
     assert "More than one libtbb" in advice(tbb={"path": "/a/libtbb.so.12", "others": ["/b/libtbb.so.12"]})
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import threading
 
-import pytest
-from fresh import check_fresh
-
 import composable_threads as ct
+import pytest
 from composable_threads import _native
+from fresh import check_fresh
 
 # `most(run)`: how many threads were at once in what `run(body)` runs. They compute: a task that sleeps loses its permit once it
 # is found, and others come.
@@ -165,7 +164,8 @@ assert widths() == user
 
 
 @pytest.mark.parametrize(
-    ("n", "error"), [(0, ValueError), (-3, ValueError), (1.5, TypeError), ("2", TypeError), (None, TypeError), (True, TypeError)]
+    ("n", "error"),
+    [(0, ValueError), (-3, ValueError), (1.5, TypeError), ("2", TypeError), (None, TypeError), (True, TypeError)],
 )
 def test_a_bad_count_is_refused(n: object, error: type[Exception]) -> None:
     with pytest.raises(error, match=r"^n must be"):

@@ -125,7 +125,7 @@ def info(words: list[str]) -> None:
 
 
 def import_libraries() -> None:
-    """Import what brings BLAS and OpenMP libraries, where it is installed: a process without them has nothing to tell."""
+    """Import what brings BLAS and OpenMP libraries, if installed: a process without them has nothing to tell."""
     import contextlib
     import importlib
     import warnings
@@ -133,7 +133,10 @@ def import_libraries() -> None:
     import _composable_threads_boot as boot
 
     for module in sorted(boot.LOADS_LIBRARY):
-        with warnings.catch_warnings(), contextlib.suppress(Exception):  # a broken installation is not what was asked for
+        with (
+            warnings.catch_warnings(),
+            contextlib.suppress(Exception),
+        ):  # a broken installation is not what was asked for
             warnings.simplefilter("ignore")
             importlib.import_module(module)
 

@@ -112,28 +112,28 @@ def _advice(facts: dict[str, Any]) -> list[str]:
         names = " and ".join(f"{os.path.basename(row['path'])} ({row['width']} threads)" for row in wide)
         cause = f"the quota of {quota:g} CPUs" if quota is not None and math.ceil(quota) <= slots else f"P = {slots}"
         found.append(
-            f"{names}: wider than {cause}, which it does not see. Its calls inside tasks get their share; for those outside "
-            f"use python -m composable_threads or activate(), or set {' and '.join(_variables_of(wide))}={slots}."
+            f"{names}: wider than {cause}, which it does not see. Its calls inside tasks get their share; for those "
+            f"outside use python -m composable_threads or activate(), or set {' and '.join(_variables_of(wide))}={slots}."
         )
     variable = facts["variable"]
     if variable is not None and variable > slots and facts["slots_source"] != "activate":
         found.append(
-            f"COMPOSABLE_NUM_THREADS={variable} is more than this process may use ({slots}, by {facts['slots_source']}); "
-            f"P is {slots}."
+            f"COMPOSABLE_NUM_THREADS={variable} is more than this process may use ({slots}, by "
+            f"{facts['slots_source']}); P is {slots}."
         )
     layer = facts["numba_layer"]
     if facts["active"] and layer not in (None, "composable"):
         found.append(
-            f"Numba launched its layer {layer!r} before activate(), once per process: its regions do not run on the arena. "
-            "Activate before the first parallel function runs, or do not name another layer."
+            f"Numba launched its layer {layer!r} before activate(), once per process: its regions do not run on the "
+            "arena. Activate before the first parallel function runs, or do not name another layer."
         )
     for module, door in facts["doors"].items():
         if door.startswith(("failed", "stock")):
             found.append(f"{module} keeps its own threads: {door}.")
     if facts["tbb"]["others"]:
         found.append(
-            f"More than one libtbb is loaded ({', '.join([facts['tbb']['path'], *facts['tbb']['others']])}): each has threads of "
-            "its own, and what uses the others does not run on the arena. Uninstall all but one."
+            f"More than one libtbb is loaded ({', '.join([facts['tbb']['path'], *facts['tbb']['others']])}): each has "
+            "threads of its own, and what uses the others does not run on the arena. Uninstall all but one."
         )
     return found
 

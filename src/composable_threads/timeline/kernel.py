@@ -28,7 +28,7 @@ class Use(NamedTuple):
 
 @dataclass
 class Watched:
-    """What was seen of one run. `uses[thread][number]` is about the time from ``times[number - 1]`` to ``times[number]``."""
+    """What was seen of one run. `uses[thread][number]`: from ``times[number - 1]`` to ``times[number]``."""
 
     seconds: float = 0.0
     cpus: int = 1

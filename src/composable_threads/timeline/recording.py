@@ -106,7 +106,7 @@ class Trace:
         return summarise(self.timeline)
 
     def save(self, file: str | os.PathLike[str] | IO[str]) -> None:
-        """Write it in Chrome's trace event format, for https://ui.perfetto.dev and chrome://tracing, to a file or its path."""
+        """Write it to a file or path in Chrome's trace event format, for https://ui.perfetto.dev and chrome://tracing."""
         from .chrome import write
 
         write(self.timeline, file)

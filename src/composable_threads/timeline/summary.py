@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from .model import COMPUTING, TITLES, WAITS, Timeline, seconds_busy, slots_of
@@ -111,7 +112,7 @@ def _runnable(timeline: Timeline) -> dict[str, Any] | None:
     if whole <= 0:
         return None
     mean = beyond = most = 0.0
-    for before, now in zip(samples, samples[1:], strict=False):
+    for before, now in pairwise(samples):
         ready, time = now.running + now.waiting, now.at - before.at
         mean += ready * time / whole
         beyond += max(0.0, ready - timeline.slots) * time / whole
