@@ -76,7 +76,7 @@ void execute(TaskGroup& group, Task* first, ThreadState& self) {
     return;
   }
   with_gil([&] {
-    enter_threading();
+    InThreading in_threading;
     for (Task* task = first; task != nullptr; task = group.next(self)) {
       TaskScope scope(group.arena(), self);
       NestingScope nesting(self, group.nesting());
