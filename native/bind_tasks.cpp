@@ -90,7 +90,7 @@ void execute(TaskGroup& group, Task* first, ThreadState& self) {
     return;
   }
   with_gil([&] {
-    enter_threading();
+    InThreading in_threading;
     for (Task* task = first; task != nullptr; task = group.next(self)) {
       NestingScope nesting(self, group.nesting(), group.limit_inside_tasks());
       TaskScope scope(group.arena(), self);

@@ -3,14 +3,24 @@
 
 namespace composable {
 
-/// Before the calling worker runs tasks: its thread in `threading` is named as the kernel names it, and has the functions
-/// that threading.settrace() and threading.setprofile() were given, as a thread that a stock pool started now would have.
-///
-/// Asked again and again, because a worker outlives the pools it works for: what was set, or taken back, meanwhile counts
-/// from the next time on that it takes work.
-void enter_threading() noexcept;
+/// While the calling worker runs tasks: it is in threading.enumerate(), by the name that the kernel has for it, and has the
+/// functions that threading.settrace() and threading.setprofile() were given, as a thread that a stock pool started now
+/// would have. Afterwards it is gone from there, as are the threads of a pool that was shut down.
+class InThreading {
+ public:
+  InThreading() noexcept;
+  ~InThreading();
+  InThreading(const InThreading&) = delete;
+  InThreading& operator=(const InThreading&) = delete;
 
-/// Before the calling worker ends: `threading` forgets it, for the kernel may give its ident to another thread.
+ private:
+  bool entered_ = false;
+};
+
+/// Before the calling worker ends.
 void leave_threading() noexcept;
+
+/// A child that is forked in a task has a main thread in `threading`, not a worker.
+void register_threading();
 
 }  // namespace composable

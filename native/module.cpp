@@ -9,6 +9,7 @@ void register_tasks(py::module_& module);
 void register_graph(py::module_& module);
 void register_numba(py::module_& module);
 void register_order(py::module_& module);
+void register_threading();
 void register_trace(py::module_& module);
 void register_widths(py::module_& module);
 }  // namespace composable
@@ -19,6 +20,7 @@ PYBIND11_MODULE(_native, module, py::mod_gil_not_used()) {
   composable::register_tasks(module);
   composable::register_graph(module);
   composable::register_order(module);
+  composable::register_threading();
   composable::register_trace(module);
   composable::register_widths(module);
   auto numba = module.def_submodule("numba", "Addresses for numba.np.ufunc.parallel");

@@ -111,7 +111,9 @@ def check(run, most, nested=False):
 def test_nothing_begins_after_ctrl_c_and_the_next_call_works(way, slots):
     # Those four that ended and as many as may be in the middle: blocked ones make room for others up to the call's
     # limit.
-    check_numba(PROGRAM + WAYS[way] + "\ncheck(run, JOBS + 1)", slots=slots)
+    check_numba(
+        PROGRAM + WAYS[way] + "\ncheck(run, JOBS + 1 + MORE)".replace("MORE", "4" if way == "map" else "0"), slots=slots
+    )
 
 
 @pytest.mark.parametrize("slots", [1, 2])
@@ -135,7 +137,7 @@ try:
         executor.map(task, numbers())
 except KeyboardInterrupt:
     pass
-assert 1 <= len(begun) <= SLOTS, begun
+assert 1 <= len(begun) <= SLOTS + 4, begun  # without max_workers four more than P, where they block
 with c.Executor() as executor:
     assert sum(executor.map(abs, range(100))) == 4950
 """, slots=slots)  # fmt: skip
