@@ -98,8 +98,12 @@ def _look(pipe: _Pipe, page: Path, script: str, width: int) -> Visit:
     pipe.await_event("Page.loadEventFired")
     found = Visit()
     found.value = pipe.send("Runtime.evaluate", session, expression=script, returnByValue=True)["result"].get("value")
-    height = pipe.send("Runtime.evaluate", session, expression="document.documentElement.scrollHeight")["result"]["value"]
-    pipe.send("Emulation.setDeviceMetricsOverride", session, width=width, height=height, deviceScaleFactor=1, mobile=False)
+    height = pipe.send("Runtime.evaluate", session, expression="document.documentElement.scrollHeight")["result"][
+        "value"
+    ]
+    pipe.send(
+        "Emulation.setDeviceMetricsOverride", session, width=width, height=height, deviceScaleFactor=1, mobile=False
+    )
     picture = pipe.send("Page.captureScreenshot", session, captureBeyondViewport=True)
     found.picture = base64.b64decode(picture["data"])
     for event in pipe.events:

@@ -83,7 +83,9 @@ def test_other_things_that_are_amiss_are_told() -> None:
     assert "COMPOSABLE_NUM_THREADS=8 is more than this process may use (2, by affinity)" in advice(variable=8)
     assert "Numba launched its layer 'omp' before activate()" in advice(active=True, numba_layer="omp")
     assert advice(numba_layer="omp") == "" == advice(active=True, numba_layer="composable")
-    assert "dask.base keeps its own threads: stock: dask 2020.1 is too old." in advice(doors={"dask.base": "stock: dask 2020.1 is too old"})
+    assert "dask.base keeps its own threads: stock: dask 2020.1 is too old." in advice(
+        doors={"dask.base": "stock: dask 2020.1 is too old"}
+    )
     assert "More than one libtbb" in advice(tbb={"path": "/a/libtbb.so.12", "others": ["/b/libtbb.so.12"]})
 
 

@@ -165,7 +165,8 @@ assert widths() == user
 
 
 @pytest.mark.parametrize(
-    ("n", "error"), [(0, ValueError), (-3, ValueError), (1.5, TypeError), ("2", TypeError), (None, TypeError), (True, TypeError)]
+    ("n", "error"),
+    [(0, ValueError), (-3, ValueError), (1.5, TypeError), ("2", TypeError), (None, TypeError), (True, TypeError)],
 )
 def test_a_bad_count_is_refused(n: object, error: type[Exception]) -> None:
     with pytest.raises(error, match=r"^n must be"):

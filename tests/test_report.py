@@ -44,7 +44,12 @@ def made(*, finished: bool = True, timeline: Timeline | None = None) -> str:
 
 def test_the_page_says_what_was_measured_in_words() -> None:
     page = made()
-    assert "<b>.py" not in page and "&lt;b&gt;.py, run in two ways" in page and "&lt;t0&gt;" in page and "&lt;f&gt;" in page
+    assert (
+        "<b>.py" not in page
+        and "&lt;b&gt;.py, run in two ways" in page
+        and "&lt;t0&gt;" in page
+        and "&lt;f&gt;" in page
+    )
     assert "2 times as fast" in page and "on average 2.0 more threads than that wanted to run" in page
     assert "which they share, it was 0.0" in page
     assert "As it is: 4 s; on average 2.0 threads too many" in page
@@ -128,7 +133,17 @@ def test_this_very_process_is_seen() -> None:
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
     (folder / "program.py").write_text(PROGRAM)
-    command = [sys.executable, "-m", "composable_threads", "compare", "--rounds", "1", "--html", "page.html", "program.py"]
+    command = [
+        sys.executable,
+        "-m",
+        "composable_threads",
+        "compare",
+        "--rounds",
+        "1",
+        "--html",
+        "page.html",
+        "program.py",
+    ]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=200, check=False)
     assert (done.returncode, done.stderr) == (0, ""), done
     assert len(done.stdout.splitlines()) == 4

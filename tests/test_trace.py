@@ -283,7 +283,18 @@ def test_the_command_line_records_a_whole_program(tmp_path: Path) -> None:
         "with ThreadPoolExecutor(2) as pool: print(sum(pool.map(len, ['a'] * 9)), sys.argv[1:])\n"
         "os.chdir('/')\nif os.fork() == 0: sys.exit(0)\nos.wait()\n"
     )
-    command = [sys.executable, "-m", "composable_threads", "-p", "2", "--trace", "out.json", "program.py", "--trace", "x"]
+    command = [
+        sys.executable,
+        "-m",
+        "composable_threads",
+        "-p",
+        "2",
+        "--trace",
+        "out.json",
+        "program.py",
+        "--trace",
+        "x",
+    ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert (done.stdout, done.stderr, done.returncode) == ("9 ['--trace', 'x']\n", "", 0)
     timeline = chrome.read(tmp_path / "out.json")
@@ -306,8 +317,18 @@ def span(kind: str, begin: float, end: float, name: str = "f", count: int = 1, w
 
 
 def made() -> Timeline:
-    first = Thread(11, "composable-0", True, [span("region", 2, 4, "inner", 3), span("wait", 5, 6, "for tasks"), span("task", 1, 8)])
-    second = Thread(12, "MainThread", False, [span("node", 0, 3, "('x', 0)"), span("width", 3, 3, "openblas", 2, 0), span("runner", 6, 9)])
+    first = Thread(
+        11,
+        "composable-0",
+        True,
+        [span("region", 2, 4, "inner", 3), span("wait", 5, 6, "for tasks"), span("task", 1, 8)],
+    )
+    second = Thread(
+        12,
+        "MainThread",
+        False,
+        [span("node", 0, 3, "('x', 0)"), span("width", 3, 3, "openblas", 2, 0), span("runner", 6, 9)],
+    )
     second.dropped, second.dropped_at = 4, 9.5
     taken = Thread(13, "keeper", False, [span("taken", 8.5, 8.5, "12", 1, 0)])
     samples = [Runnable(0.0, 0.0, 0.0, 3), Runnable(5.0, 1.5, 0.0, 3), Runnable(10.0, 2.0, 1.0, 4)]
@@ -346,7 +367,10 @@ def test_threads_beyond_p_get_rows_of_their_own() -> None:
 
 
 def test_a_thread_keeps_its_slot_where_that_is_free() -> None:
-    threads = [Thread(1, "a", True, [span("task", 0, 1), span("task", 3, 4)]), Thread(2, "b", True, [span("task", 0.5, 2.5)])]
+    threads = [
+        Thread(1, "a", True, [span("task", 0, 1), span("task", 3, 4)]),
+        Thread(2, "b", True, [span("task", 0.5, 2.5)]),
+    ]
     assert [[piece.begin for piece in slot] for slot in slots_of(Timeline(2, 5.0, threads))] == [[0, 3], [0.5]]
 
 

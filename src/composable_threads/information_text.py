@@ -26,10 +26,19 @@ def _arena(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     variable = "COMPOSABLE_NUM_THREADS not set"
     if facts["variable"] is not None:
         variable = f"COMPOSABLE_NUM_THREADS={facts['variable']}"
-    rows = [("P", f"{facts['slots']}, set by {facts['slots_source']}: {facts['affinity']} CPUs in the affinity mask, {quota}, {variable}")]
+    rows = [
+        (
+            "P",
+            f"{facts['slots']}, set by {facts['slots_source']}: {facts['affinity']} CPUs in the affinity mask, {quota}, {variable}",
+        )
+    ]
     if facts["most"] < facts["slots"]:
         rows.append(("limit", f"{facts['most']} may compute now"))
-    state = "not started" if not facts["started"] else f"{facts['running']} running now, {facts['peak_running']} at most so far"
+    state = (
+        "not started"
+        if not facts["started"]
+        else f"{facts['running']} running now, {facts['peak_running']} at most so far"
+    )
     if facts["forked"]:
         state += "; in a forked child"
     rows.append(("state", state + (", activated" if facts["active"] else "")))
@@ -65,7 +74,9 @@ def _libraries(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         if row["width"] is not None:
             words.append(f"{row['width']} threads")
         words.append(row["governed"])
-        words.append(f"idle threads: {row['spin_limit']}" if row["spin_limit"] else "idle threads spin as long as they like")
+        words.append(
+            f"idle threads: {row['spin_limit']}" if row["spin_limit"] else "idle threads spin as long as they like"
+        )
         rows.append((row["kind"], "; ".join(words)))
     return rows
 
@@ -93,6 +104,8 @@ def html(facts: Mapping[str, Any]) -> str:
     for title, rows in sections(facts):
         parts.append(f'<tr><th colspan="2" style="text-align:left">{escape(title)}</th></tr>')
         for name, words in rows:
-            parts.append(f'<tr><td style="text-align:left">{escape(name)}</td><td style="text-align:left">{escape(words)}</td></tr>')
+            parts.append(
+                f'<tr><td style="text-align:left">{escape(name)}</td><td style="text-align:left">{escape(words)}</td></tr>'
+            )
     parts.append("</table>")
     return "".join(parts)

@@ -22,7 +22,9 @@ def write(timeline: Timeline, file: str | os.PathLike[str] | IO[str]) -> None:
     other = {
         "slots": timeline.slots,
         "seconds": timeline.seconds,
-        "dropped": {str(thread.tid): [thread.dropped, thread.dropped_at] for thread in timeline.threads if thread.dropped},
+        "dropped": {
+            str(thread.tid): [thread.dropped, thread.dropped_at] for thread in timeline.threads if thread.dropped
+        },
         **timeline.facts,
     }
     file.write('{"displayTimeUnit": "ms",\n"otherData": ' + json.dumps(other) + ',\n"traceEvents": [\n')
@@ -39,7 +41,12 @@ def events(timeline: Timeline) -> Iterator[dict[str, Any]]:
     for order, thread in enumerate(timeline.threads):
         about = {"ph": "M", "pid": process, "tid": thread.tid}
         yield {**about, "name": "thread_name", "args": {"name": thread.name}}
-        yield {**about, "name": "thread_sort_index", "args": {"sort_index": order}, "cat": "worker" if thread.worker else ""}
+        yield {
+            **about,
+            "name": "thread_sort_index",
+            "args": {"sort_index": order},
+            "cat": "worker" if thread.worker else "",
+        }
         for span in thread.spans:
             event: dict[str, Any] = {
                 "name": span.name,
@@ -69,7 +76,11 @@ def events(timeline: Timeline) -> Iterator[dict[str, Any]]:
                 "tid": thread.tid,
             }
     for sample in timeline.runnable:
-        counts = {"running": round(sample.running, 3), "waiting for a CPU": round(sample.waiting, 3), "alive": sample.threads}
+        counts = {
+            "running": round(sample.running, 3),
+            "waiting for a CPU": round(sample.waiting, 3),
+            "alive": sample.threads,
+        }
         yield {"ph": "C", "name": COUNTERS, "pid": process, "ts": round(sample.at * 1e6, 3), "args": counts}
 
 

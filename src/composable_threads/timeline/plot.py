@@ -57,5 +57,7 @@ def plot(timeline: Timeline, ax: Axes | None = None) -> Axes:
     ax.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(3, len(handles)), frameon=False)
     if timeline.dropped:
         ax.axvspan(timeline.complete_until * unit, timeline.seconds * unit, color=BEYOND, alpha=0.15)
-        ax.set_title(f"not complete: {timeline.dropped:,} spans dropped in the shaded time", color=BEYOND, fontsize="small")
+        ax.set_title(
+            f"not complete: {timeline.dropped:,} spans dropped in the shaded time", color=BEYOND, fontsize="small"
+        )
     return ax

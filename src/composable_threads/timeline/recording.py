@@ -83,7 +83,9 @@ class Trace:
     def timeline(self) -> Timeline:
         """What was recorded. Raises RuntimeError before ``stop()``."""
         if self._timeline is None:
-            raise RuntimeError("nothing to tell yet: the trace is " + {"new": "not started", "on": "being recorded"}[self._state])
+            raise RuntimeError(
+                "nothing to tell yet: the trace is " + {"new": "not started", "on": "being recorded"}[self._state]
+            )
         return self._timeline
 
     def summary(self) -> Summary:

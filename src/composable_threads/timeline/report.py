@@ -49,7 +49,7 @@ def page(
         "<!DOCTYPE html>",
         '<html lang="en"><head><meta charset="utf-8">',
         # Nothing may be asked of any network: said to the browser, too.
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; style-src \'unsafe-inline\'; img-src data:">',
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">",
         # Else a browser asks the page's server for an icon.
         '<link rel="icon" href="data:,">',
         f"<title>{escape(name)}: stock and composable</title><style>{STYLE}</style></head><body>",
@@ -57,7 +57,7 @@ def page(
         _lead(stock, composable, views, cpus, timeout),
         "<h2>The numbers</h2>",
         _table(stock, composable, timeout),
-        f'<h2>How many threads wanted a CPU, moment by moment</h2>{_what_it_means(cpus)}',
+        f"<h2>How many threads wanted a CPU, moment by moment</h2>{_what_it_means(cpus)}",
     ]
     for kind, view in views.items():
         beyond = view.watched.beyond()
@@ -173,9 +173,21 @@ def _totals(watched: Watched, seconds: float, most: float) -> str:
                 body.append(rect(x, y - height, width + 0.1, height, colour, told))
                 y -= height
     y = bottom - watched.cpus * per_thread
-    body.append(f'<line x1="{LEFT}" x2="{WIDTH - 8}" y1="{y:.1f}" y2="{y:.1f}" stroke="#111" stroke-width="1.5" stroke-dasharray="6 4"/>')
+    body.append(
+        f'<line x1="{LEFT}" x2="{WIDTH - 8}" y1="{y:.1f}" y2="{y:.1f}" stroke="#111" stroke-width="1.5" stroke-dasharray="6 4"/>'
+    )
     label = f"{watched.cpus} CPU{'s' if watched.cpus != 1 else ''}: all that can run"
-    body.append(text(WIDTH - 12, y - 5, label, anchor="end", fill="#111", size=12, more=' font-weight="600" paint-order="stroke" stroke="#fff" stroke-width="4"'))
+    body.append(
+        text(
+            WIDTH - 12,
+            y - 5,
+            label,
+            anchor="end",
+            fill="#111",
+            size=12,
+            more=' font-weight="600" paint-order="stroke" stroke="#fff" stroke-width="4"',
+        )
+    )
     if watched.seconds < 0.98 * seconds:
         x = scale(watched.seconds, seconds)
         body.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{bottom}" stroke="#519e3e" stroke-width="2"/>')
@@ -266,7 +278,11 @@ def _foot(program: Sequence[str], views: Mapping[str, View]) -> str:
     from .. import __version__
 
     exact = all(view.watched.exact for view in views.values())
-    how = "the kernel's count of each thread's running and waiting time (schedstat)" if exact else "which threads were ready at each look"
+    how = (
+        "the kernel's count of each thread's running and waiting time (schedstat)"
+        if exact
+        else "which threads were ready at each look"
+    )
     looks = ", ".join(f"{len(view.watched.times):,} looks ({kind})" for kind, view in views.items())
     missed = sum(view.watched.missed for view in views.values())
     more = " There were more threads than were looked at." if missed else ""

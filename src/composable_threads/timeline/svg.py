@@ -27,7 +27,9 @@ def rect(x: float, y: float, width: float, height: float, fill: str, title: str 
     return f"{shape}><title>{escape(title)}</title></rect>" if title else f"{shape}/>"
 
 
-def text(x: float, y: float, words: str, *, anchor: str = "start", fill: str = "#222", size: int = 12, more: str = "") -> str:
+def text(
+    x: float, y: float, words: str, *, anchor: str = "start", fill: str = "#222", size: int = 12, more: str = ""
+) -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{fill}" font-size="{size}"{more}>{escape(words)}</text>'
 
 
@@ -97,7 +99,11 @@ def drawn(pieces: Iterable[Piece], y: float, seconds: float) -> str:
             told = f"{span.title}\n{span.kind}, {duration(span.end - span.begin)} from {duration(span.begin)}"
         else:
             names = list(dict.fromkeys(piece.span.name for piece in crowd))
-            told = f"{len(crowd):,} pieces, {filled:.0%} of this time: " + ", ".join(names[:4]) + (" ..." if names[4:] else "")
+            told = (
+                f"{len(crowd):,} pieces, {filled:.0%} of this time: "
+                + ", ".join(names[:4])
+                + (" ..." if names[4:] else "")
+            )
         height = ROW * min(1.0, filled)
         parts.append(rect(x, y + ROW - height, width, height, COLOURS[kind], told))
         crowd.clear()
