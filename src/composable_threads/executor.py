@@ -191,7 +191,7 @@ class _Place(threading.local):
 
 
 # Read by the native module while a trace is recorded; a slot under a second name costs no call of Python's.
-_Work.trace_label = _Work._fn  # type: ignore[attr-defined]
+_Work.trace_label = vars(_Work)["_fn"]  # type: ignore[attr-defined]
 
 
 class _Tasks:

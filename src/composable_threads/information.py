@@ -84,7 +84,7 @@ def info() -> Info:
         }
         for library in _native.libraries()
     ]
-    tbb, *other_tbb = _libtbb_paths() or [None]
+    tbb = _libtbb_paths()
     facts = Info(
         **found,
         most=found["slots"] if started is None else _native.most(),
@@ -96,7 +96,7 @@ def info() -> Info:
         doors={module: _door(module) for module in boot.HOOKS},
         numba_layer=numba_layer_in_use(),
         libraries=libraries,
-        tbb={"version": _native.tbb_version(), "path": tbb, "others": other_tbb},
+        tbb={"version": _native.tbb_version(), "path": tbb[0] if tbb else None, "others": tbb[1:]},
     )
     facts["advice"] = [*_advice(facts), *(spinning.advice(libraries) if found["slots"] > 1 else [])]
     return facts

@@ -34,7 +34,7 @@ class Span(NamedTuple):
     name: str
     begin: float
     end: float
-    count: int  # regions in it, where small ones that followed each other are one; for a width: threads
+    count: int  # type: ignore[assignment]  # regions in it, where small ones that followed each other are one; for a width: threads
     width: int  # how many threads a BLAS or OpenMP call could use on this thread
 
     @property
