@@ -1,7 +1,7 @@
 """``ArenaThreadPoolExecutor``: the threads of a ``distributed.Worker`` are the arena's.
 
-A worker takes an executor for one of threads, whose tasks have context variables and find their worker, by the name of its
-class. What ``secede()`` and ``rejoin()`` of ``distributed.threadpoolexecutor`` do with such a pool is, here:
+A worker takes an executor for one of threads, whose tasks have context variables and find their worker, by the name of
+its class. What ``secede()`` and ``rejoin()`` of ``distributed.threadpoolexecutor`` do with such a pool is, here:
 
     secede      `_adjust_thread_count`: the task gives its place and its permit away and goes on, as one thread more
     rejoin      `submit`, of a thread that stands in `_rejoin_list`: it waits for a place, then for a permit
@@ -39,9 +39,9 @@ class ArenaThreadPoolExecutor(ThreadPoolExecutor):
     """An executor for ``distributed.Worker``: its tasks run in the arena, and what they nest runs there too.
 
     ``LocalCluster(processes=False, executor=ArenaThreadPoolExecutor())``. Workers in other processes get theirs from
-    `ComposablePlugin` or from the preload module. With the first task, until its worker is closed, the doors of the process
-    lead to the arena as under ``activate()``, but for pools of threads that are made outside tasks. The arena stays, and so
-    may the executor, for the next worker.
+    `ComposablePlugin` or from the preload module. With the first task, until its worker is closed, the doors of the
+    process lead to the arena as under ``activate()``, but for pools of threads that are made outside tasks. The arena
+    stays, and so may the executor, for the next worker.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ class ArenaThreadPoolExecutor(ThreadPoolExecutor):
     def shutdown(self, wait: bool = True, timeout: float | None = None, *, cancel_futures: bool = False) -> None:
         """Wait for the tasks, at most `timeout` seconds; not for those that have seceded.
 
-        A worker does this to its executors when it is closed. Where another one has this executor it goes on to take tasks.
+        A worker does this to its executors when it is closed. Where another one has this executor it takes more tasks.
         """
         with self._lock:
             self._shutdown = not self._has_live_worker()

@@ -17,9 +17,9 @@ class ComposablePlugin(WorkerPlugin):
     """``client.register_plugin(ComposablePlugin())``: the workers that there are, and those to come, use the arena.
 
     In a worker's process the arena has as many slots as the worker has threads, or as its container allows if that is
-    less. Its tasks run there, and so do the Numba regions, Joblib calls, Dask graphs and pools of threads in them; BLAS and
-    OpenMP calls use the slots that are free. Where libraries are loaded before the plugin comes, their idle threads may spin;
-    the preload ``composable_threads.dask_backend.preload`` comes before them.
+    less. Its tasks run there, and so do the Numba regions, Joblib calls, Dask graphs and pools of threads in them; BLAS
+    and OpenMP calls use the slots that are free. Where libraries are loaded before the plugin comes, their idle threads
+    may spin; the preload ``composable_threads.dask_backend.preload`` comes before them.
 
     Tasks that run when it comes or goes end where they began.
     """
@@ -45,7 +45,8 @@ def install(worker: Worker) -> None:
     stock = worker.executors["default"]
     if isinstance(stock, ArenaThreadPoolExecutor):
         return
-    executor = ArenaThreadPoolExecutor(worker.state.nthreads, stock._thread_name_prefix)
+    prefix = getattr(stock, "_thread_name_prefix", "Dask-Default-Threads")
+    executor = ArenaThreadPoolExecutor(worker.state.nthreads, prefix)
     executor.open()
     worker.executors["default"] = executor
     worker._composable_threads_stock = stock  # type: ignore[attr-defined]
@@ -59,7 +60,8 @@ def remove(worker: Worker) -> None:
         return
     del worker._composable_threads_stock  # type: ignore[attr-defined]
     if not worker_process.is_live(worker):
-        stock.shutdown(wait=False)  # as the worker does with those it has
+        if stock not in worker.executors.values():  # those the worker closes itself, or leaves, as the offload executor
+            stock.shutdown(wait=False)
         return
     executor = worker.executors["default"]
     worker.executors["default"] = stock

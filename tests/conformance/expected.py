@@ -91,7 +91,7 @@ DIFFERENCES = (
     Difference(
         "distributed worker",
         "distributed.tests.test_worker::test_worker_bad_args",
-        "wants a line of source in a traceback, which some versions of cloudpickle hide; with the stock threads it fails too",
+        "wants a line of source in a traceback, which cloudpickle hides; with the stock threads it fails too",
         "may differ",
     ),
     # --- Dask, where every local scheduler is replaced
