@@ -109,7 +109,7 @@ def test_who_returns_goes_before_who_is_queued(executor):
 
     def fills():
         both.wait(LONG)
-        while not executor._returning:
+        while not (executor._returning or order):
             time.sleep(0.001)
 
     futures = [executor.submit(leaves), executor.submit(fills), executor.submit(fills)]
