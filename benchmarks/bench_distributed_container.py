@@ -1,8 +1,6 @@
 """The same tasks on one worker where libraries, and Dask, believe in 32 CPUs and two are there.
 
-Base: ours where nothing lies.
-
-The bound: it finishes, within 1.15 of the base.
+Base: ours where nothing lies. The bound: it finishes, within 1.15 of that.
 """
 
 from .harness import OURS, Case, Peer, Question

@@ -99,8 +99,7 @@ class ArenaThreadPoolExecutor(ThreadPoolExecutor):
     def shutdown(self, wait: bool = True, timeout: float | None = None, *, cancel_futures: bool = False) -> None:
         """Wait for the tasks, at most `timeout` seconds; not for those that have seceded.
 
-        A worker does this to its executors when it is closed. Where another one has this executor it goes on to take
-        tasks.
+        A worker does this to its executors when it is closed. Where another one has this executor it takes more tasks.
         """
         with self._lock:
             self._shutdown = not self._has_live_worker()

@@ -45,7 +45,8 @@ def install(worker: Worker) -> None:
     stock = worker.executors["default"]
     if isinstance(stock, ArenaThreadPoolExecutor):
         return
-    executor = ArenaThreadPoolExecutor(worker.state.nthreads, stock._thread_name_prefix)
+    prefix = getattr(stock, "_thread_name_prefix", "Dask-Default-Threads")
+    executor = ArenaThreadPoolExecutor(worker.state.nthreads, prefix)
     executor.open()
     worker.executors["default"] = executor
     worker._composable_threads_stock = stock  # type: ignore[attr-defined]
@@ -59,7 +60,8 @@ def remove(worker: Worker) -> None:
         return
     del worker._composable_threads_stock  # type: ignore[attr-defined]
     if not worker_process.is_live(worker):
-        stock.shutdown(wait=False)  # as the worker does with those it has
+        if stock not in worker.executors.values():  # those the worker closes itself, or leaves, as the offload executor
+            stock.shutdown(wait=False)
         return
     executor = worker.executors["default"]
     worker.executors["default"] = stock

@@ -66,9 +66,8 @@ def _choose_slots() -> int | None:
         return nthreads or None
     if nthreads and started > nthreads:
         logger.warning(
-            "The arena of this process already runs with %d slots, for workers of %d threads. Workers that are "
-            "started with "
-            "--preload composable_threads.dask_backend.preload choose its size.",
+            "The arena of this process already runs with %d slots, for workers of %d threads. Workers that are started "
+            "with --preload composable_threads.dask_backend.preload choose its size.",
             started,
             nthreads,
         )

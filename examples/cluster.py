@@ -5,9 +5,9 @@
     python examples/cluster.py --stock                  # the workers keep their own threads
 
 The 1,797 digits are scikit-learn's own. Each task fits one model to most of them and counts how many of the others it
-gets right: nearest neighbours by a Numba kernel, least squares by a QR factorisation (BLAS), gradient boosting
-(OpenMP). A last round goes through Joblib, whose calls in tasks spread over the cluster again. Every count is checked
-against that of one thread here.
+gets right: nearest neighbours by a Numba kernel, least squares by a QR factorisation (BLAS), gradient boosting (OpenMP). A
+last round goes through Joblib, whose calls in tasks spread over the cluster again. Every count is checked against that of
+one thread here.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def neighbours(x, y, asked):
 
 
 def least_squares(x, y, asked):
-    """The digit whose indicator the linear fit makes largest; with products of pixels, for something to do."""
+    """The digit whose indicator a linear fit makes largest; with products of pixels, so that there is work to do."""
 
     def features(rows):
         return np.hstack([np.ones((len(rows), 1)), rows, rows[:, :-1] * rows[:, 1:], rows[:, :-8] * rows[:, 8:]])
@@ -81,9 +81,7 @@ def right_in_all(model, x, y, folds):
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "address", nargs="?", help="of a scheduler; default: a cluster of two processes, made for the run"
-    )
+    parser.add_argument("address", nargs="?", help="of a scheduler; default: two processes, started for the run")
     parser.add_argument("--stock", action="store_true", help="leave the workers their own threads")
     options = parser.parse_args()
 
@@ -105,9 +103,8 @@ def main() -> int:
         counts = client.gather(client.compute(tasks))
         found = {model.__name__: sum(counts[i * FOLDS : (i + 1) * FOLDS]) for i, model in enumerate(MODELS)}
         with parallel_config("dask"):
-            again = dict(
-                zip(found, Parallel()(call(right_in_all)(model, x, y, folds) for model in MODELS), strict=True)
-            )
+            totals = Parallel()(call(right_in_all)(model, x, y, folds) for model in MODELS)
+        again = dict(zip(found, totals, strict=True))
 
     with threadpool_limits(1):
         own = {model.__name__: sum(right(model, x, y, fold) for fold in folds) for model in MODELS}

@@ -118,8 +118,8 @@ void cap_widths(bool on) {
 void impose_widths(std::map<std::string, int> widths) {
   const std::vector<std::string> kinds = Libraries::kinds();
   for (const auto& [kind, width] : widths) {
-    if (std::find(kinds.begin(), kinds.end(), kind) == kinds.end())
-      throw std::invalid_argument("no width can be set in " + kind);
+    const bool known = std::find(kinds.begin(), kinds.end(), kind) != kinds.end();
+    if (!known) throw std::invalid_argument("no width can be set in " + kind);
     if (width < 1) throw std::invalid_argument("a width must be at least 1, not " + std::to_string(width));
   }
   Libraries::instance().impose(std::move(widths));

@@ -59,8 +59,8 @@ class Libraries {
     return *per_thread_.load(std::memory_order_acquire);
   }
   std::vector<OtherLibrary> others();
-  /// Widths by kind that a launcher put into the environment, and not the user: libraries that have them, those which are
-  /// loaded later too, may use their share in tasks. Replaces what was imposed before.
+  /// Widths by kind that a launcher put into the environment, and not the user: libraries that have them, also those
+  /// which are loaded later, may use their share in tasks. Replaces what was imposed before.
   void impose(std::map<std::string, int> widths);
   /// The kinds that can be governed.
   static std::vector<std::string> kinds();

@@ -109,7 +109,7 @@ def test_who_returns_goes_before_who_is_queued(executor):
 
     def fills():
         both.wait(LONG)
-        while not executor._returning:
+        while not (executor._returning or order):
             time.sleep(0.001)
 
     futures = [executor.submit(leaves), executor.submit(fills), executor.submit(fills)]
@@ -129,16 +129,12 @@ def test_a_task_that_ends_without_rejoining_gives_its_extra_place_back(executor)
 def test_the_arena_outlives_workers_and_serves_the_next():
     executor = ArenaThreadPoolExecutor()
     for nthreads in (2, 1):
-        with (
-            LocalCluster(**options(threads_per_worker=nthreads, executor=executor)) as cluster,
-            Client(cluster) as client,
-        ):
+        more = options(threads_per_worker=nthreads, executor=executor)
+        with LocalCluster(**more) as cluster, Client(cluster) as client:
             assert all(client.gather(client.map(lambda i: _native.task_depth(), range(8), pure=False)))
             assert executor._max_workers == nthreads
-    with (
-        LocalCluster(**options(n_workers=2, threads_per_worker=1, executor=executor)) as cluster,
-        Client(cluster) as client,
-    ):
+    more = options(n_workers=2, threads_per_worker=1, executor=executor)
+    with LocalCluster(**more) as cluster, Client(cluster) as client:
         assert client.submit(abs, -1).result(LONG) == 1 and executor._max_workers == 2
         cluster.scale(1)
         while len(client.scheduler_info()["workers"]) > 1:

@@ -1,4 +1,4 @@
-"""Clusters of real worker processes: how they get the arena, how large it is, widths, workers that die or start anew."""
+"""Clusters of real worker processes: how they get the arena, its size, widths, workers that die or start anew."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ import composable_threads
 from composable_threads.dask_backend import ComposablePlugin
 
 def cluster_of(processes, threads, **options):
-    return LocalCluster(n_workers=processes, threads_per_worker=threads, processes=True, dashboard_address=":0", **options)
+    options |= {"n_workers": processes, "threads_per_worker": threads, "dashboard_address": ":0"}
+    return LocalCluster(processes=True, **options)
 
 def look(dask_worker):
     info = composable_threads.info()
@@ -89,8 +90,8 @@ def test_a_worker_of_the_command_line_takes_the_preload():
     code = f"""
 import subprocess
 with LocalCluster(n_workers=0, dashboard_address=":0") as cluster, Client(cluster) as client:
-    command = [sys.executable, "-m", "distributed.cli.dask_worker", cluster.scheduler_address, "--nthreads=2", "--no-dashboard"]
-    worker = subprocess.Popen([*command, "--preload", {PRELOAD!r}])
+    command = [sys.executable, "-m", "distributed.cli.dask_worker", cluster.scheduler_address]
+    worker = subprocess.Popen([*command, "--nthreads=2", "--no-dashboard", "--preload", {PRELOAD!r}])
     client.wait_for_workers(1, timeout=60)
     print(*client.run(look).values())
     client.retire_workers()

@@ -1,4 +1,4 @@
-"""distributed's own tests of what runs in a worker's threads, with the arena's in their place; where there is a checkout."""
+"""distributed's own tests of what runs in a worker's threads, with the arena's in their place, from a checkout."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from conformance.check import check, quick
 from conformance.distributed_suites import CHECKOUT, SUITES, is_there, put_together
 
 
-@pytest.mark.skipif(
-    not is_there(), reason="no checkout of distributed in CONFORMANCE_DISTRIBUTED, and packages have no tests"
-)
+@pytest.mark.skipif(not is_there(), reason="CONFORMANCE_DISTRIBUTED names no checkout, and packages have no tests")
 @quick(SUITES)
 def test_distributeds_own_tests_pass(suite):
     check(suite)

@@ -1,7 +1,7 @@
 """distributed's suites: tests of what runs in a worker's threads, with the arena's in their place.
 
-No package of distributed brings its tests: they are taken from a checkout of its repository, at about the version that is installed,
-which ``CONFORMANCE_DISTRIBUTED`` names.
+No package of distributed brings its tests: they are taken from a checkout of its repository, at about the version that
+is installed, which ``CONFORMANCE_DISTRIBUTED`` names.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ def is_there() -> bool:
 
 
 def put_together(installed: Path, folder: Path) -> Path:
-    """Copy the installed package into `folder`, with the tests of the checkout and its conftest.py; returns its root."""
+    """Copy the installed package into `folder`, with the checkout's tests and its conftest.py; returns its root."""
     if not is_there():
         raise LookupError(
-            "distributed's packages have no tests; set CONFORMANCE_DISTRIBUTED to a checkout of github.com/dask/distributed "
-            f"(it is {CHECKOUT!r})"
+            "distributed's packages have no tests; CONFORMANCE_DISTRIBUTED must name a checkout of "
+            f"github.com/dask/distributed, not {CHECKOUT!r}"
         )
     root = folder / "distributed"
     shutil.copytree(installed, root)

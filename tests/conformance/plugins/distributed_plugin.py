@@ -1,4 +1,4 @@
-"""Gives every worker of distributed's own tests the arena in the place of its threads: ``pytest -p distributed_plugin``.
+"""Gives workers of distributed's own tests the arena in the place of their threads: ``pytest -p distributed_plugin``.
 
 Workers of the test's process get it when they are made, unless the test gives them an executor; nannies' keep theirs.
 """
@@ -31,7 +31,7 @@ def replace():
 
 
 class OwnThreads:
-    """In the place of `threading` in distributed's search for threads that a test leaves behind: the arena's stay for good."""
+    """In the place of `threading` where distributed looks for threads that a test leaves behind: the arena's stay."""
 
     @staticmethod
     def enumerate():
