@@ -43,7 +43,9 @@ _LAZY = {
     "ThreadPool": "pool",
     "activate": "activation",
     "info": "information",
+    "load_ipython_extension": "magics",
     "reset_peak": "information",
+    "unload_ipython_extension": "magics",
 }
 
 _composable_threads_boot.boot()
