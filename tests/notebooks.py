@@ -1,8 +1,8 @@
 """Executes the notebooks and looks at what they leave behind: ``python -m tests.notebooks [NAME ...]``.
 
-Each runs in a kernel of its own, in an empty directory, cell by cell; a cell that raises ends it. Then the statements of
-`LEFT_BEHIND` are executed in the kernel. What was measured is never judged, only that it was measured. Without names
-all of them run: some two minutes on two cores. The exit code is 1 if any failed.
+Each runs in a kernel of its own, in an empty directory, cell by cell; a cell that raises ends it. Then the statements
+of `LEFT_BEHIND` are executed in the kernel. What was measured is never judged, only that it was measured. Without
+names all of them run. The exit code is 1 if any failed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ LEFT_BEHIND = {
         assert set(times) == {"alone", "uneven", "nested"}
         assert all(len(found["composable"]) == len(found["omp"]) == 2 for found in times.values())
         assert [len(found) for found in answers.values()] == [1, 1, 1], answers
-        expected = smooth_once = None
         assert reports["composable"] == "raised ValueError: a negative number", reports
     """,
     "3_joblib": """

@@ -220,7 +220,8 @@ class Comparison:
     def _notes(self) -> list[str]:
         if not self.outputs_differ:
             return []
-        return ["note: stock and composable wrote different things to stdout in round 1 (it may be the times they print)"]
+        different = "stock and composable wrote different things to stdout in round 1"
+        return [f"note: {different} (it may be the times they print)"]
 
 
 def run_both(

@@ -35,9 +35,9 @@ class ComposableMagics(Magics):
     def composable(self, line: str) -> dict[str, Any] | None:
         """Route this session's pools to the arena, stop doing so, or tell what the arena is.
 
-        ``%composable activate`` does what ``composable_threads.activate()`` does, from this cell on; best in the first cell, since
-        Numba's layer is chosen once, and libraries loaded before spin as they did. ``%composable info`` returns
-        ``composable_threads.info()``.
+        ``%composable activate`` does what ``composable_threads.activate()`` does, from here on. It is best in the first
+        cell: Numba chooses its layer once, and libraries that are loaded already spin as they did. ``%composable info``
+        returns ``composable_threads.info()``.
         """
         options = _parse(self.composable, line)
         if options.slots is not None and options.what != "activate":
@@ -66,9 +66,9 @@ class ComposableMagics(Magics):
     def composable_compare(self, line: str, cell: str) -> _compare.Comparison:
         """Run the cell as a program of its own, stock and composable in turn, and show what that took.
 
-        The program is plain Python. It knows nothing of this session but the current directory, from which it can import too;
-        its output is kept back. The table shows medians, and the ratio composable / stock: below 1 is better. A run has
-        ``wall_seconds``, ``cpu_seconds``, ``context_switches``, ``peak_threads`` and ``finished``.
+        The program is plain Python. It knows nothing of this session but the current directory, from which it can also
+        import; its output is kept back. The table shows medians, and the ratio composable / stock: below 1 is better. A
+        run has ``wall_seconds``, ``cpu_seconds``, ``context_switches``, ``peak_threads`` and ``finished``.
         """
         options = _parse(self.composable_compare, line)
         if options.name is not None and not options.name.isidentifier():
