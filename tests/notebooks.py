@@ -29,10 +29,11 @@ LEFT_BEHIND = {
         assert len(result.stock) == len(result.composable) == 1 and result.composable[0].finished
     """,
     "2_numba": """
-        assert set(times) == {"alone", "uneven", "nested"}
-        assert all(len(found["composable"]) == len(found["omp"]) == 2 for found in times.values())
-        assert [len(found) for found in answers.values()] == [1, 1, 1], answers
-        assert reports["composable"] == "raised ValueError: a negative number", reports
+        assert set(times) == {"alone", "uneven", "nested", "crowded"}
+        assert all(len(found["composable"]) == 2 for found in times.values()), times
+        assert [len(found) for found in answers.values()] == [1, 1, 1, 1], answers
+        assert answers["nested"] == answers["alone"] == answers["crowded"]
+        assert reports["composable"] == "ValueError a negative number; " * 2, reports
     """,
     "3_joblib": """
         alone = GridSearchCV(model, grid, cv=2).fit(x, y)

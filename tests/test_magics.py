@@ -1,4 +1,4 @@
-"""``%load_ext composable_threads``: the magics do what they say, in IPython's shell; measured times are never asserted."""
+"""``%load_ext composable_threads``: the magics do what they say. What they measure is never asserted."""
 
 from __future__ import annotations
 

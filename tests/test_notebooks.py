@@ -1,4 +1,4 @@
-"""The notebooks run, and are committed without outputs. ``python -m tests.notebooks`` is the one that runs all of them."""
+"""The notebooks are committed without outputs, and run; ``python -m tests.notebooks`` runs those that take longer too."""
 
 from __future__ import annotations
 
