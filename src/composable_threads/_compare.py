@@ -18,9 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from html import escape
 from types import FrameType
 from typing import IO
 
@@ -98,19 +97,10 @@ class Tree:
                             self.status[pid] = os.open(f"/proc/{pid}/status", os.O_RDONLY)
 
 
-def measure(
-    command: list[str],
-    *,
-    timeout: float | None,
-    out: IO[bytes],
-    err: IO[bytes],
-    env: dict[str, str] | None = None,
-) -> tuple[Sample, int]:
+def measure(command: list[str], *, timeout: float | None, out: IO[bytes], err: IO[bytes]) -> tuple[Sample, int]:
     """Run it once; returns its numbers and its exit code (0 if it was given up)."""
     started = time.perf_counter()
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=env, start_new_session=True
-    )
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True)
     tree, end = Tree(process.pid), file_of_end(process)
     try:
         while True:
@@ -176,103 +166,40 @@ def signals_end_the_run_first() -> Iterator[None]:
         os.kill(os.getpid(), stopped.args[0])
 
 
-class RunFailed(RuntimeError):
-    """A run ended with another exit code than 0. Its text says which run, and ends with its last lines."""
-
-    def __init__(self, kind: str, number: int, code: int, output: str) -> None:
-        self.code = code if code > 0 else 128 - code  # by a signal: what a shell makes of it
-        self.output = output
-        self.reason = f"the {kind} run of round {number} ended with exit code {self.code}; its last lines:"
-        super().__init__(f"{self.reason}\n{output}")
-
-
-@dataclass(frozen=True, repr=False)
-class Comparison:
-    """Every run of one program, stock and composable, round by round. A way that did not finish was not run again.
-
-    It shows itself as the table: medians, and the ratios composable / stock.
-    """
-
-    stock: list[Sample]
-    composable: list[Sample]
-    timeout: float | None
-    outputs_differ: bool  # on stdout, in the first round
-
-    def __repr__(self) -> str:
-        rows = self._rows()
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join(text.rjust(width) for text, width in zip(row[1:], widths[1:], strict=True)) for row in rows]
-        lines = [f"{row[0]:{widths[0]}}  {line}" for row, line in zip(rows, lines, strict=True)]
-        return "\n".join([*lines, *self._notes()])
-
-    def _repr_html_(self) -> str:
-        rows = ("".join(f"<td>{escape(text)}</td>" for text in row) for row in self._rows())
-        notes = "".join(f"<p>{escape(note)}</p>" for note in self._notes())
-        return f"<table>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>{notes}"
-
-    def _rows(self) -> list[list[str]]:
-        rows = [["", *(title for title, _ in COLUMNS.values())]]
-        for kind, runs in (("stock", self.stock), ("composable", self.composable)):
-            rows.append([kind, *(cell(runs, column, timeout=self.timeout) for column in COLUMNS)])
-        ratios = (ratio(self.stock, self.composable, column, timeout=self.timeout) for column in COLUMNS)
-        return [*rows, ["ratio", *ratios]]
-
-    def _notes(self) -> list[str]:
-        if not self.outputs_differ:
-            return []
-        different = "stock and composable wrote different things to stdout in round 1"
-        return [f"note: {different} (it may be the times they print)"]
-
-
-def run_both(
-    program: list[str],
-    *,
-    rounds: int,
-    slots: int | None,
-    timeout: float | None,
-    tell: Callable[[str], object],
-    env: dict[str, str] | None = None,
-) -> Comparison:
-    """Run [file, *args] or ["-m", module, *args] both ways in turn, `tell` what is being run. Raises RunFailed."""
+def compare(program: list[str], *, rounds: int, slots: int | None, timeout: float | None, json_path: str | None) -> int:
+    """Print the table for [file, *args] or ["-m", module, *args]; returns the exit code of the command."""
     python = [sys.executable, *subprocess._args_from_interpreter_flags()]  # type: ignore[attr-defined]
     under_arena = ["-m", "composable_threads", *([] if slots is None else ["-p", str(slots)])]
     commands = {"stock": [*python, *program], "composable": [*python, *under_arena, *program]}
     runs: dict[str, list[Sample]] = {kind: [] for kind in commands}
     outputs = set()
-    for number, kind in itertools.product(range(1, rounds + 1), commands):
-        if runs[kind] and not runs[kind][-1].finished:
-            continue  # it would only take as long again
-        tell(f"round {number} of {rounds}: {kind}")
-        # Files, not pipes: nobody has to read along, and a process that a run leaves behind holds nothing up.
-        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            sample, code = measure(commands[kind], timeout=timeout, out=out, err=err, env=env)
-            if code != 0:
-                raise RunFailed(kind, number, code, tail_of(err) or tail_of(out))
-            if number == 1 and sample.finished:
-                out.seek(0)
-                outputs.add(hashlib.sha256(out.read()).digest())
-        runs[kind].append(sample)
-    return Comparison(runs["stock"], runs["composable"], timeout, len(outputs) > 1)
-
-
-def compare(program: list[str], *, rounds: int, slots: int | None, timeout: float | None, json_path: str | None) -> int:
-    """Print the table for [file, *args] or ["-m", module, *args]; returns the exit code of the command."""
-    try:
-        with signals_end_the_run_first():
-            found = run_both(program, rounds=rounds, slots=slots, timeout=timeout, tell=progress)
-    except RunFailed as failed:
-        progress("")
-        say(failed.reason)
-        print(failed.output, file=sys.stderr)
-        return failed.code
+    with signals_end_the_run_first():
+        for number, kind in itertools.product(range(1, rounds + 1), commands):
+            if runs[kind] and not runs[kind][-1].finished:
+                continue  # it would only take as long again
+            progress(f"round {number} of {rounds}: {kind}")
+            # Files, not pipes: nobody has to read along, and a process that a run leaves behind holds nothing up.
+            with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+                sample, code = measure(commands[kind], timeout=timeout, out=out, err=err)
+                if code != 0:
+                    code = code if code > 0 else 128 - code  # by a signal: what a shell makes of it
+                    progress("")
+                    say(f"the {kind} run of round {number} ended with exit code {code}; its last lines:")
+                    print(tail_of(err) or tail_of(out), file=sys.stderr)
+                    return code
+                if number == 1 and sample.finished:
+                    out.seek(0)
+                    outputs.add(hashlib.sha256(out.read()).digest())
+            runs[kind].append(sample)
     progress("")
-    print(found)
+    print(table(runs["stock"], runs["composable"], timeout=timeout))
+    if len(outputs) > 1:
+        print("note: stock and composable wrote different things to stdout in round 1 (it may be the times they print)")
     if json_path is not None:
         facts = {"program": program, "python": sys.version, "slots": slots, "rounds": rounds, "timeout": timeout}
-        runs = {"stock": found.stock, "composable": found.composable}
         with open(json_path, "w", encoding="utf-8") as file:
             json.dump({**facts, **{kind: [asdict(run) for run in runs[kind]] for kind in runs}}, file, indent=2)
-    if not found.composable[-1].finished:
+    if not runs["composable"][-1].finished:
         say(f"the composable run did not finish within {timeout:g} s")
         return 1
     return 0
@@ -285,6 +212,16 @@ def say(text: str) -> None:
 def progress(text: str) -> None:
     if sys.stderr.isatty():
         print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+
+
+def table(stock: list[Sample], composable: list[Sample], *, timeout: float | None) -> str:
+    ratio_row = ["ratio", *(ratio(stock, composable, column, timeout=timeout) for column in COLUMNS)]
+    rows = [["", *(title for title, _ in COLUMNS.values())], ratio_row]
+    for kind, runs in (("stock", stock), ("composable", composable)):
+        rows.insert(-1, [kind, *(cell(runs, column, timeout=timeout) for column in COLUMNS)])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(text.rjust(width) for text, width in zip(row[1:], widths[1:], strict=True)) for row in rows]
+    return "\n".join(f"{row[0]:{widths[0]}}  {line}" for row, line in zip(rows, lines, strict=True))
 
 
 def cell(runs: list[Sample], column: str, *, timeout: float | None) -> str:

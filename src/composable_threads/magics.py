@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
+import subprocess
+import sys
 import tempfile
 from argparse import Namespace
+from dataclasses import dataclass
 from typing import Any
 
 from IPython.core.error import UsageError
@@ -12,12 +17,24 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 
-from . import _compare
 from .__main__ import positive_integer, positive_seconds
+from ._compare import Sample
 from .activation import Activation, activate
 from .information import info
 
 _LINE, _CELL = "composable", "composable_compare"
+
+
+@dataclass(frozen=True, repr=False)
+class Comparison:
+    """What ``%%composable_compare`` returns: every run, and a table of medians, as which it shows itself."""
+
+    stock: list[Sample]
+    composable: list[Sample]
+    table: str
+
+    def __repr__(self) -> str:
+        return self.table
 
 
 @magics_class
@@ -63,7 +80,7 @@ class ComposableMagics(Magics):
     @argument("--timeout", metavar="SECONDS", type=positive_seconds, help="give a run up after so long")
     @argument("-o", dest="name", metavar="NAME", help="keep the runs in a variable: NAME.stock, NAME.composable")
     @cell_magic(_CELL)
-    def composable_compare(self, line: str, cell: str) -> _compare.Comparison:
+    def composable_compare(self, line: str, cell: str) -> Comparison:
         """Run the cell as a program of its own, stock and composable in turn, and show what that took.
 
         The program is plain Python. It knows nothing of this session but the current directory, from which it can also
@@ -91,27 +108,42 @@ def _parse(magic: Any, line: str) -> Namespace:
     return options
 
 
-def _compare_cell(cell: str, options: Namespace) -> _compare.Comparison:
+def _compare_cell(cell: str, options: Namespace) -> Comparison:
+    # By the command, in a process of its own: signals, and what a run leaves behind, are its business.
+    command = [sys.executable, "-m", "composable_threads", "compare", "--rounds", str(options.rounds)]
+    if options.slots is not None:
+        command += ["-p", str(options.slots)]
+    if options.timeout is not None:
+        command += ["--timeout", str(options.timeout)]
     # python puts the program's folder on the path, which is not the one that the session is in.
     paths = [os.getcwd(), os.environ.get("PYTHONPATH", "")]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     with tempfile.TemporaryDirectory() as folder:
-        program = os.path.join(folder, "cell.py")
+        program, runs = os.path.join(folder, "cell.py"), os.path.join(folder, "runs.json")
         with open(program, "w", encoding="utf-8") as file:
             file.write(cell)
+        process = subprocess.Popen(
+            [*command, "--json", runs, program],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            env=env,
+        )
         try:
-            return _compare.run_both(
-                [program],
-                rounds=options.rounds,
-                slots=options.slots,
-                timeout=options.timeout,
-                tell=_compare.progress,
-                env=env,
-            )
-        except _compare.RunFailed as failed:
-            raise UsageError(str(failed)) from None
-        finally:
-            _compare.progress("")
+            table, complaint = process.communicate()
+        except BaseException:
+            process.send_signal(signal.SIGTERM)  # it ends the run that is under way, then itself
+            process.wait()
+            raise
+        if not os.path.exists(runs):
+            raise UsageError(complaint.strip() or f"compare ended with exit code {process.returncode}")
+        with open(runs, encoding="utf-8") as file:
+            found = json.load(file)
+    # A composable run that was given up is an error of the command, and a result here.
+    lines = "\n".join(filter(None, [table.rstrip(), complaint.rstrip()]))
+    return Comparison(*([Sample(**run) for run in found[kind]] for kind in ("stock", "composable")), table=lines)
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
