@@ -1,4 +1,4 @@
-"""The notebooks are committed without outputs, and run; ``python -m tests.notebooks`` runs those that take longer too."""
+"""The notebooks run, and are committed without outputs; ``python -m tests.notebooks`` runs all of them."""
 
 from __future__ import annotations
 
