@@ -50,8 +50,10 @@ _LAZY = {
     "activate": "activation",
     "info": "information",
     "limit": "limiting",
+    "load_ipython_extension": "magics",
     "reset_peak": "information",
     "trace": "timeline.recording",
+    "unload_ipython_extension": "magics",
 }
 
 _composable_threads_boot.boot()
