@@ -1,8 +1,8 @@
 """How long does a nested task take on workers of dask.distributed, and what does a trivial one cost there?
 
 Peers: stock workers, whose nanny sets BLAS and OpenMP to one thread but not Numba; the same with Numba pinned by hand
-too; and stock without the nanny's widths. The bounds: within 1.05 of the better of the first two, at most 0.6 of the last
-one; a trivial task at most 1.05 of stock's.
+too; and stock without the nanny's widths. The bounds: within 1.05 of the better of the first two, at most 0.6 of the
+last one; a trivial task at most 1.05 of stock's.
 """
 
 from .harness import OURS, Case, Peer, Question

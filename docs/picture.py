@@ -1,8 +1,8 @@
 """Draws the README's picture from two runs made on the spot: ``python docs/picture.py [FILE]``.
 
 The program below is run as it is and on the arena, each time watched from this process: the kernel counts for how long
-each thread ran and for how long it was ready and had no core (schedstat). Take the picture on a machine that does nothing
-else: a thread that waits for another program's is drawn as waiting too. FILE is docs/picture.svg by default.
+each thread ran and for how long it was ready and had no core (schedstat). Take the picture on a machine that does
+nothing else: a thread that waits for another program's is drawn as waiting too. FILE is docs/picture.svg by default.
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@
     python examples/cluster.py --stock                  # the workers keep their own threads
 
 The 1,797 digits are scikit-learn's own. Each task fits one model to most of them and counts how many of the others it
-gets right: nearest neighbours by a Numba kernel, least squares by a QR factorisation (BLAS), gradient boosting (OpenMP). A
-last round goes through Joblib, whose calls in tasks spread over the cluster again. Every count is checked against that of
-one thread here.
+gets right: nearest neighbours by a Numba kernel, least squares by a QR factorisation (BLAS), gradient boosting
+(OpenMP). A last round goes through Joblib, whose calls in tasks spread over the cluster again. Every count is checked
+against that of one thread here.
 """
 
 from __future__ import annotations

@@ -9,8 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import notebooks
 import pytest
+
+import notebooks
 
 ALL = notebooks.names()
 QUICK = ["6_timeline"]  # the others measure programs again and again: a second command

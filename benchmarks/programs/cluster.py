@@ -1,7 +1,8 @@
 """Tasks of dask.distributed on worker processes: ``cluster.py NAME PROCESSES THREADS HOW``, wall time of one task.
 
-NAME: of `cluster_tasks.ROUNDS`. HOW: ``composable`` (the preload), ``stock``, or ``free``, stock without the widths of 1
-that a nanny sets. CPU time and switches are those of the client's process, which has the scheduler, not of the workers.
+NAME: of `cluster_tasks.ROUNDS`. HOW: ``composable`` (the preload), ``stock``, or ``free``, stock without the widths of
+1 that a nanny sets. CPU time and switches are those of the client's process, which has the scheduler, not of the
+workers.
 """
 
 from __future__ import annotations

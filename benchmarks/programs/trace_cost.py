@@ -1,17 +1,16 @@
-"""What a trace adds: ``trace_cost.py region|small_region|call|joblib|map|dask off|on``; CPU time counts, per unit."""
+"""What a trace adds: ``trace_cost.py region|small_region|call|joblib|map_calls|dask off|on``; CPU time counts, per unit."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
 
+import composable_threads
 import numba
 import numpy as np
+from composable_threads.dask_backend import get
 from joblib import Parallel, delayed
 from measure import measure
-
-import composable_threads
-from composable_threads.dask_backend import get
 
 numba.config.THREADING_LAYER = "composable"
 
@@ -55,7 +54,7 @@ def joblib() -> tuple[Callable[[], object], int]:
     return lambda: Parallel(2, backend="composable")(delayed(nothing)(i) for i in range(count)), count
 
 
-def map() -> tuple[Callable[[], object], int]:
+def map_calls() -> tuple[Callable[[], object], int]:
     count = 50_000
 
     def run() -> None:

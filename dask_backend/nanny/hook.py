@@ -2,9 +2,9 @@
 
 A nanny starts its worker with OMP_NUM_THREADS=1 and its kin, which leaves cores idle where the worker has several. A 1
 of the user's own must go on to count, and looks the same in the worker. So the nanny adds one variable to the worker's
-environment (`VARIABLE`), the names whose value is only distributed's default: not in the nanny's own environment before,
-nor in the user's configuration, nor in ``Nanny(env=...)``. Only ``dask.config.set`` with the very value of the default
-is taken for the default. Read with distributed 2025.1 to 2026.8.
+environment (`VARIABLE`), the names whose value is only distributed's default: not in the nanny's own environment
+before, nor in the user's configuration, nor in ``Nanny(env=...)``. Only ``dask.config.set`` with the very value of the
+default is taken for the default. Read with distributed 2025.1 to 2026.8.
 
 Loaded by file, without the package around it, so nothing of ours may be imported at the top.
 """

@@ -19,14 +19,15 @@ int most_in_region(int width) {
   static Crowd* crowd;
   Crowd here;
   crowd = &here;
-  Region::run(Arena::instance(), this_thread(), {.items = 60, .width = width, .fixed = 1},
-              [](void*, std::size_t, std::size_t, int, ThreadState&) {
-                crowd->in();
-                std::this_thread::sleep_for(300us);
-                crowd->out();
-                return true;
-              },
-              nullptr);
+  Region::run(
+      Arena::instance(), this_thread(), {.items = 60, .width = width, .fixed = 1},
+      [](void*, std::size_t, std::size_t, int, ThreadState&) {
+        crowd->in();
+        std::this_thread::sleep_for(300us);
+        crowd->out();
+        return true;
+      },
+      nullptr);
   return here.most();
 }
 
@@ -151,14 +152,15 @@ TEST(a_thread_s_own_limit_is_shared_out_to_what_is_nested) {
   for (int i = 0; i < 8; ++i) {
     submit(group, [&] {
       CHECK(this_thread().limit == 1);
-      Region::run(rest.arena, this_thread(), {.items = 10, .width = rest.slots, .fixed = 1},
-                  [](void*, std::size_t, std::size_t, int, ThreadState&) {
-                    inner->in();
-                    spin(100us);
-                    inner->out();
-                    return true;
-                  },
-                  nullptr);
+      Region::run(
+          rest.arena, this_thread(), {.items = 10, .width = rest.slots, .fixed = 1},
+          [](void*, std::size_t, std::size_t, int, ThreadState&) {
+            inner->in();
+            spin(100us);
+            inner->out();
+            return true;
+          },
+          nullptr);
     });
   }
   CHECK(help(*group, false));

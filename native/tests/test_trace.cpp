@@ -22,12 +22,13 @@ constexpr std::size_t kMany = 1 << 16;
 void run_region(std::uintptr_t body_id, std::size_t items, int width, std::chrono::microseconds each) {
   static std::atomic<std::int64_t> us;
   us = each.count();
-  Region::run(Arena::instance(), this_thread(), {.items = items, .width = width, .fixed = 1, .body_id = body_id},
-              [](void*, std::size_t, std::size_t, int, ThreadState&) {
-                spin(std::chrono::microseconds(us));
-                return true;
-              },
-              nullptr);
+  Region::run(
+      Arena::instance(), this_thread(), {.items = items, .width = width, .fixed = 1, .body_id = body_id},
+      [](void*, std::size_t, std::size_t, int, ThreadState&) {
+        spin(std::chrono::microseconds(us));
+        return true;
+      },
+      nullptr);
 }
 
 std::vector<trace::Span> spans_of(trace::Kind kind) {
@@ -83,7 +84,8 @@ TEST(what_began_before_the_recording_or_ends_after_it_is_not_in_it) {
   CHECK(trace::collect().empty());
   trace::forget();
   trace::start(kMany);
-  trace::record(this_thread(), first, {.begin = 1, .end = 2, .what = 0, .count = 1, .width = 1, .kind = trace::Kind::wait});
+  trace::record(this_thread(), first,
+                {.begin = 1, .end = 2, .what = 0, .count = 1, .width = 1, .kind = trace::Kind::wait});
   CHECK(spans_of(trace::Kind::wait).empty());
 }
 
@@ -108,7 +110,9 @@ TEST(small_regions_that_follow_each_other_are_one_span) {
 TEST(a_full_recording_counts_what_it_drops) {
   Recorded rest;
   trace::start(100);
-  for (int i = 0; i < 150; ++i) { const trace::Scope span(this_thread(), trace::Kind::wait, 0); }
+  for (int i = 0; i < 150; ++i) {
+    const trace::Scope span(this_thread(), trace::Kind::wait, 0);
+  }
   std::thread([] { const trace::Scope span(this_thread(), trace::Kind::wait, 0); }).join();
   trace::stop();
   CHECK(spans_of(trace::Kind::wait).size() == 100 && dropped() == 51);
@@ -129,7 +133,9 @@ TEST(recordings_follow_each_other_and_do_not_overlap) {
       refused = true;
     }
     CHECK(refused && trace::on());
-    for (int i = 0; i < round; ++i) { const trace::Scope span(this_thread(), trace::Kind::wait, 0); }
+    for (int i = 0; i < round; ++i) {
+      const trace::Scope span(this_thread(), trace::Kind::wait, 0);
+    }
     trace::stop();
     CHECK(static_cast<int>(spans_of(trace::Kind::wait).size()) == round);
     trace::forget();
@@ -147,7 +153,8 @@ TEST(threads_that_come_and_go_share_buffers_between_recordings_but_not_within_on
     trace::stop();
     const auto records = trace::collect();
     CHECK(records.size() == 8);
-    CHECK(std::all_of(records.begin(), records.end(), [](const trace::Record& record) { return record.spans.size() == 1; }));
+    CHECK(std::all_of(records.begin(), records.end(),
+                      [](const trace::Record& record) { return record.spans.size() == 1; }));
     trace::forget();
   }
 }
@@ -182,11 +189,15 @@ TEST(many_threads_record_while_others_read_and_sessions_change) {
 TEST(a_child_records_nothing_until_it_starts_a_recording_of_its_own) {
   Recorded rest;
   trace::start(kMany);
-  { const trace::Scope span(this_thread(), trace::Kind::wait, 0); }
+  {
+    const trace::Scope span(this_thread(), trace::Kind::wait, 0);
+  }
   check_in_child([] {
     CHECK(!trace::on() && trace::collect().empty());
     trace::start(kMany);
-    { const trace::Scope span(this_thread(), trace::Kind::wait, 1); }
+    {
+      const trace::Scope span(this_thread(), trace::Kind::wait, 1);
+    }
     trace::stop();
     const auto waits = spans_of(trace::Kind::wait);
     CHECK(waits.size() == 1 && waits[0].what == 1);
@@ -204,7 +215,8 @@ TEST(a_thread_that_spins_is_seen_running) {
   });
   CHECK(eventually([] {
     const auto samples = RunnableWatch::samples();
-    return std::any_of(samples.begin(), samples.end(), [](const auto& one) { return one.running + one.waiting > 0.5f && one.threads >= 2; });
+    return std::any_of(samples.begin(), samples.end(),
+                       [](const auto& one) { return one.running + one.waiting > 0.5f && one.threads >= 2; });
   }));
   over = true;
   busy.join();

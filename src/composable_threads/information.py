@@ -113,7 +113,8 @@ def _advice(facts: dict[str, Any]) -> list[str]:
         cause = f"the quota of {quota:g} CPUs" if quota is not None and math.ceil(quota) <= slots else f"P = {slots}"
         found.append(
             f"{names}: wider than {cause}, which it does not see. Its calls inside tasks get their share; for those "
-            f"outside use python -m composable_threads or activate(), or set {' and '.join(_variables_of(wide))}={slots}."
+            "outside use python -m composable_threads or activate(), or set "
+            f"{' and '.join(_variables_of(wide))}={slots}."
         )
     variable = facts["variable"]
     if variable is not None and variable > slots and facts["slots_source"] != "activate":
