@@ -12,7 +12,7 @@ CASES = {
     "small_region": "region of some us, from compiled code",
     "call": "empty region, called from Python",
     "joblib": "empty Joblib task",
-    "map": "empty call of Executor.map",
+    "map_calls": "empty call of Executor.map",
     "dask": "empty node of a Dask graph of 10,000",
 }
 

@@ -58,7 +58,7 @@ class ArenaThreadPoolExecutor(ThreadPoolExecutor):
 
     def __init__(self, max_workers: int | None = None, thread_name_prefix: str = "DaskArenaThreads"):
         self._wanted = check_workers(max_workers)
-        super().__init__(max_workers=self._wanted or 1, thread_name_prefix=thread_name_prefix)
+        super().__init__(max_workers=self._wanted or 1, thread_name_prefix=thread_name_prefix)  # type: ignore[no-untyped-call]
         self._tasks: _Tasks | None = None
         self._lock = threading.Lock()
         self._away: dict[int, bool] = {}
@@ -84,10 +84,10 @@ class ArenaThreadPoolExecutor(ThreadPoolExecutor):
             if self._tasks is None:
                 self._tasks = _Tasks(self._size, True, None, (), joined_at_exit=False)
 
-    def submit(self, fn: Callable, /, *args: Any, **kwargs: Any) -> Future:
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:  # type: ignore[override]
         """Schedule ``fn(*args, **kwargs)``; raises RuntimeError after shutdown."""
         if self._rejoin_list and self._rejoin():
-            joined: Future = Future()
+            joined: Future[Any] = Future()
             joined.set_result(None)
             return joined
         if self._shutdown or not self._open:
@@ -141,7 +141,7 @@ class ArenaThreadPoolExecutor(ThreadPoolExecutor):
 
     # --- what a task does
 
-    def _run(self, fn: Callable, args: tuple, kwargs: dict) -> Any:
+    def _run(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         thread, state = threading.current_thread(), vars(thread_state)
         own_name, thread.name = thread.name, self._names.get(thread.ident) or self._new_name(thread.ident)
         outer = state.get("executor", _ABSENT), state.get("proceed")

@@ -53,7 +53,7 @@ def leave() -> None:
         _executors -= 1
         if _executors > 0 or _activation is None:
             return
-        _patch_sync(distributed.utils.sync.__wrapped__)
+        _patch_sync(distributed.utils.sync.__wrapped__)  # type: ignore[attr-defined]
         _native.impose_widths({})
         _activation.deactivate()
         _activation = None
@@ -77,7 +77,7 @@ def _choose_slots() -> int | None:
 # A task that waits for others, with or without seceding, sleeps in there. The keeper would find it after some 20 ms.
 
 
-def _sync_with_permit_away(stock: Callable) -> Callable:
+def _sync_with_permit_away(stock: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(stock)
     def sync(*args: Any, **kwargs: Any) -> Any:
         if not _native.holds_permit():
@@ -88,7 +88,7 @@ def _sync_with_permit_away(stock: Callable) -> Callable:
     return sync
 
 
-def _patch_sync(sync: Callable) -> None:
+def _patch_sync(sync: Callable[..., Any]) -> None:
     # Modules of distributed import it by name.
     current = distributed.utils.sync
     for name, module in list(sys.modules.items()):

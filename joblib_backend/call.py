@@ -165,7 +165,7 @@ class Call:
         except BaseException as error:
             self.fail(error)
 
-    def trace_label(self, func: Callable[[], Any]) -> str:
+    def trace_label(self, func: Any) -> str:
         """What a trace calls a batch: its function and where Parallel was called."""
         task: Any = func.items[0] if type(func) is BatchedCalls and func.items else (func, ())
         function = task[1][1] if task[0] is _run_limited else task[0]

@@ -22,7 +22,7 @@ def install(parallel: ModuleType) -> None:
     """Rebind ``numba.parfors.parfor_lowering.call_parallel_gufunc``, once; `parallel`: ``numba.np.ufunc.parallel``."""
     from numba.parfors import parfor_lowering
 
-    stock = parfor_lowering.call_parallel_gufunc
+    stock: Any = parfor_lowering.call_parallel_gufunc
     if hasattr(stock, "_composable_threads"):
         return
 

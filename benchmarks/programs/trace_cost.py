@@ -1,4 +1,4 @@
-"""What a trace adds: ``trace_cost.py region|small_region|call|joblib|map_calls|dask off|on``; CPU time counts, per unit."""
+"""What a trace adds: ``trace_cost.py WORK off|on``; CPU time per unit counts."""
 
 from __future__ import annotations
 

@@ -9,18 +9,26 @@ default is taken for the default. Read with distributed 2025.1 to 2026.8.
 Loaded by file, without the package around it, so nothing of ours may be imported at the top.
 """
 
+from __future__ import annotations
+
 import functools
 import inspect
 import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 VARIABLE = "COMPOSABLE_NANNY_WIDTHS"
 NAMES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _PLACE = "distributed.nanny.pre-spawn-environ"
 
-put = {}  # what nannies of this process have put into its own environment, which they do to reach their workers
+put: dict[
+    str, Any
+] = {}  # what nannies of this process have put into its own environment, which they do to reach their workers
 
 
-def install(nanny):
+def install(nanny: Any) -> None:
     """Patch the imported module ``distributed.nanny``. Idempotent."""
     cls = nanny.Nanny
     if hasattr(cls, "_composable_threads_stock"):
@@ -29,7 +37,7 @@ def install(nanny):
     signature = inspect.signature(stock)
 
     @functools.wraps(stock)
-    def __init__(self, *args, **kwargs):
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         free = [name for name in NAMES if not is_users(name)]
         stock(self, *args, **kwargs)
         given = signature.bind(self, *args, **kwargs).arguments.get("env") or {}
@@ -40,18 +48,18 @@ def install(nanny):
     cls.__init__ = __init__
 
 
-def is_users(name):
+def is_users(name: str) -> bool:
     """Whether the variable is set in this process, and by no nanny: neither one in it nor the one that started it."""
     if name not in os.environ or os.environ[name] == put.get(name):
         return False
     return name not in os.environ.get(VARIABLE, "").split(",")
 
 
-def is_default(name, value):
+def is_default(name: str, value: str | None) -> bool:
     """Whether the value is what distributed itself ships, and the user's configuration names none."""
     import dask.config
 
-    shipped = [dask.config.get(_PLACE, {}, config=config).get(name) for config in dask.config.defaults]
+    shipped = [dask.config.get(_PLACE, {}, config=dict(config)).get(name) for config in dask.config.defaults]
     if value is None or value not in map(str, shipped):
         return False
     users = dask.config.collect()
@@ -59,9 +67,9 @@ def is_default(name, value):
     return not any(name in (dask.config.get(place, None, config=users) or {}) for place in places)
 
 
-def activate(nanny):
+def activate(nanny: Any) -> None:
     """Widths count with and without an activation."""
 
 
-def deactivate(nanny):
+def deactivate(nanny: Any) -> None:
     """Widths count with and without an activation."""

@@ -27,7 +27,7 @@ _GOVERNED = {
 }
 
 
-class Info(dict):
+class Info(dict[str, Any]):
     """What `info` returns: a dict that prints as a page of text, in a notebook as a table."""
 
     def __repr__(self) -> str:
@@ -164,7 +164,7 @@ def _path(name: str) -> str | None:
         found = getattr(loaded, "__spec__", None) if loaded is not None else importlib.util.find_spec(module)
     except (ImportError, ValueError):
         return None
-    origin = getattr(found, "origin", None)
+    origin: str | None = getattr(found, "origin", None)
     if origin is None:
         return None
     return os.path.dirname(origin) if os.path.basename(origin) == "__init__.py" else origin

@@ -93,6 +93,7 @@ class ComposableMagics(Magics):
         compile(cell, "<cell>", "exec", dont_inherit=True)  # a slip is told here and not by a run
         found = _compare_cell(cell, options)
         if options.name is not None:
+            assert self.shell is not None
             self.shell.user_ns[options.name] = found
         return found
 
@@ -143,7 +144,8 @@ def _compare_cell(cell: str, options: Namespace) -> Comparison:
             found = json.load(file)
     # A composable run that was given up is an error of the command, and a result here.
     lines = "\n".join(filter(None, [table.rstrip(), complaint.rstrip()]))
-    return Comparison(*([Sample(**run) for run in found[kind]] for kind in ("stock", "composable")), table=lines)
+    runs_of = {kind: [Sample(**run) for run in found[kind]] for kind in ("stock", "composable")}
+    return Comparison(runs_of["stock"], runs_of["composable"], table=lines)
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:

@@ -393,7 +393,7 @@ def _report(error: BaseException) -> None:
 
 
 # What calls another function, with the items of a batch.
-_STARS = (stock.mapstar, stock.starmapstar)
+_STARS = (stock.mapstar, stock.starmapstar)  # type: ignore[attr-defined]
 
 
 def _run(pool: ThreadPool, task: tuple[Any, ...]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from .model import COMPUTING, TITLES, WAITS, Timeline, seconds_busy, slots_of
 
 
-class Summary(dict):
+class Summary(dict[str, Any]):
     """A dict that prints as sentences; ``repr`` in a terminal, a table in a notebook."""
 
     def __repr__(self) -> str:
@@ -102,8 +102,10 @@ class _Inside:
                 self._ends.append(end)
 
     def __contains__(self, time: object) -> bool:
-        place = self._bisect(self._begins, time) - 1  # type: ignore[call-overload]
-        return place >= 0 and time < self._ends[place]  # type: ignore[operator]
+        if not isinstance(time, (int, float)):
+            return False
+        place = self._bisect(self._begins, time) - 1
+        return place >= 0 and time < self._ends[place]
 
 
 def _runnable(timeline: Timeline) -> dict[str, Any] | None:

@@ -68,7 +68,7 @@ def install(threadpoolctl: ModuleType) -> None:
     limiter.restore_original_limits = limiter.unregister = restore_original_limits
 
 
-def _register(threadpoolctl: ModuleType) -> None:
+def _register(threadpoolctl: Any) -> None:
     register = getattr(threadpoolctl, "register", None)
     apis = threadpoolctl._ALL_USER_APIS
     if register is None or API in apis:
@@ -92,14 +92,14 @@ def _new_controller(base: Any) -> Any:
 
     # Controller -> whether it set a task's limit, what was set before in the module's terms, and in threadpoolctl's. It
     # puts back by number, for all libraries, also those it did not limit; and several limits of one controller nest.
-    before = WeakKeyDictionary()
+    before: WeakKeyDictionary[Any, tuple[bool, Any, int]] = WeakKeyDictionary()
     # Controller -> what it said before the arena was made, whose size may have turned out to be another.
-    planned = WeakKeyDictionary()
+    planned: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
 
     def native() -> Any:
         return sys.modules["composable_threads._native"]
 
-    class ComposableController(base):
+    class ComposableController(base):  # type: ignore[misc]
         """The arena: in a task what the task itself opens, else all of it."""
 
         user_api = API
@@ -113,7 +113,8 @@ def _new_controller(base: Any) -> Any:
             if started is None:
                 planned[self] = core.planned_slots()
                 return planned[self]
-            return min(core.thread_limit() or started, core.base())
+            limited: int = min(core.thread_limit() or started, core.base())
+            return limited
 
         def set_num_threads(self, num_threads: Any) -> None:
             core, now = native(), self.get_num_threads()
@@ -133,7 +134,7 @@ def _new_controller(base: Any) -> Any:
             (core.set_thread_limit if in_task else core.set_base)(min(num_threads, 1 << 30))
 
         def get_version(self) -> str:
-            return sys.modules["composable_threads"].__version__
+            return str(sys.modules["composable_threads"].__version__)
 
     return ComposableController
 
