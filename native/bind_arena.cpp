@@ -121,6 +121,7 @@ class LimitContext {
 extern "C" __attribute__((visibility("default"))) const char composable_threads_arena[] = "composable";
 
 void register_arena(py::module_& module) {
+  keep_forks_apart();
   Arena::hooks = {.started = attach_thread, .ending = detach_thread, .child_ending = end_as_multiprocessing_does};
   module.def("configure", &Arena::configure, py::arg("slots"));
   module.def("slots", [] { return Arena::instance().slots(); });

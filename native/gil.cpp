@@ -1,8 +1,26 @@
 #include "gil.h"
 
+#include <mutex>
+#include <new>
+
+#include <pthread.h>
+
 #include "bind_threading.h"
 
 namespace composable {
+namespace {
+
+// CPython makes a thread's state under a lock of its runtime, without the GIL. A child forked at that moment finds the lock
+// taken, and before 3.12 PyOS_AfterFork_Child waits for it before it makes it anew: the child hangs. So nobody forks then.
+std::mutex making;
+
+void lock_making() { making.lock(); }
+void unlock_making() { making.unlock(); }
+void renew_making() { new (&making) std::mutex; }
+
+}  // namespace
+
+int keep_forks_apart() noexcept { return pthread_atfork(lock_making, unlock_making, renew_making); }
 
 bool closing() noexcept {
 #if PY_VERSION_HEX >= 0x030D0000
@@ -14,10 +32,9 @@ bool closing() noexcept {
 
 void attach_thread() {
   if (closing()) return;
-  in_python([] {
-    PyGILState_Ensure();  // released in detach_thread()
-    PyEval_SaveThread();
-  });
+  // Not by PyGILState_Ensure(), which would then wait for the GIL with `making` held, while who forks has the GIL.
+  std::lock_guard making_one(making);
+  PyThreadState_New(PyInterpreterState_Main());  // released in detach_thread()
 }
 
 void detach_thread() {

@@ -72,6 +72,9 @@ class Guarded : public Object {
   }
 };
 
+/// Called once, when the module is loaded: no fork comes between while attach_thread() makes a state.
+int keep_forks_apart() noexcept;
+
 /// Hooks for the core's own threads: they keep one thread state for life, so that thread-locals survive from task
 /// to task and an error raised in a kernel is still there when the chunk ends.
 void attach_thread();
