@@ -44,13 +44,14 @@ def test_what_goes_wrong_is_seen_and_the_rest_runs(monkeypatch):
         "thread": "not idle",
         "crash": "ended with -11",
         "hang": "Timeout",
+        "child": "Timeout",
     }
     faults = [("fault", {"how": how}, []) for how in signs]
     figures = runner.run([program for fault in faults for program in (LEAF, fault)] + [LEAF], [2])
     assert [failure.program for failure in figures.failures] == faults
     for failure, sign in zip(figures.failures, signs.values(), strict=True):
         assert sign in failure.why
-    assert figures.processes == 3
+    assert figures.processes == 4
 
 
 def test_failures_shrink_to_a_program_that_can_be_pasted(monkeypatch):

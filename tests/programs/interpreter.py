@@ -98,6 +98,10 @@ class Interpreter:
                 kernels.gauge[kernels.MOST] = 99
             case "hang":
                 threading.Event().wait()
+            case "child":
+                if (child := os.fork()) == 0:
+                    threading.Event().wait()
+                os.waitpid(child, 0)
         return 1
 
     # --- doors

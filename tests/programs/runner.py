@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -74,6 +75,13 @@ class Process:
             start_new_session=True,
         )
         self.usable = True
+        threading.Thread(target=self._end_orphans, daemon=True).start()
+
+    def _end_orphans(self) -> None:
+        # A child that was forked and hangs has the output open, for which run() would wait.
+        self._process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def run(self, batch: Sequence[Node], times: int = 1) -> tuple[dict[int, str], int]:
         """What went wrong, by the program's number (-1: after all of them), and how many ended."""
