@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "bind_error.h"
+#include "bind_interrupt.h"
 #include "gil.h"
 #include "numba_abi.h"
 #include "region.h"
@@ -49,6 +50,8 @@ void drop(void* error) noexcept {
 // has them run in its own long calls.
 bool interrupted(const ThreadState& caller) noexcept {
   if (caller.worker || caller.tid != getpid() || closing()) return false;
+  watch_interrupts();
+  if (!take_interrupt()) return false;
   bool raised = false;
   with_gil([&] { raised = PyErr_Occurred() == nullptr && PyErr_CheckSignals() != 0; });
   return raised;
@@ -62,6 +65,7 @@ void address(py::module_& module, const char* name, Function* function) {
 }  // namespace
 
 void register_numba(py::module_& module) {
+  watch_interrupts();
   Region::interrupted = interrupted;
   numba::errors = {.pending = pending, .take = take, .give = give, .drop = drop};
   address(module, "launch_threads", numba::composable_launch_threads);

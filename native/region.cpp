@@ -24,12 +24,9 @@ constexpr Cost kLingering{0.7, 1.5, 0.5, 3};
 constexpr double kLongBlockUs = 200;     // a region of longer blocks is on the board even while no permit is free
 constexpr double kLargestBlockUs = 500;  // bounds the wait of a program thread that needs a runner's permit
 constexpr double kSpinUs = 20;           // the caller's wait for the last blocks before it sleeps
-// Between two looks for an interrupt. One may take as long as others keep the GIL, so there are this many times that, too.
-constexpr double kLookUs = 50e3;
-constexpr double kLookAtLeastEveryUs = 150e3;
-constexpr double kLookShare = 20;
-constexpr double kLookAtClockUs = 5;  // blocks that take longer do not feel a look at the clock
-constexpr int kBlocksPerLook = 16;    // others
+constexpr double kLookUs = 50e3;         // between two looks for an interrupt
+constexpr double kLookAtClockUs = 5;     // blocks that take longer do not feel a look at the clock
+constexpr int kBlocksPerLook = 16;       // others
 
 // What regions of a body cost when they were last measured; a wrong or lost entry costs time, never an answer.
 struct Learned {
@@ -149,10 +146,7 @@ void Region::expect_interrupt(std::uint64_t now) noexcept {
 void Region::look_for_interrupt(std::uint64_t now) {
   if (now < caller_.interrupt_look || interrupted == nullptr) return;
   if (interrupted(caller_)) cancel();
-  const double per_us = ticks_per_us();
-  const double took_us = static_cast<double>(ticks() - now) / per_us;
-  caller_.interrupt_look =
-      now + static_cast<std::uint64_t>(std::clamp(kLookShare * took_us, kLookUs, kLookAtLeastEveryUs) * per_us);
+  caller_.interrupt_look = now + static_cast<std::uint64_t>(kLookUs * ticks_per_us());
 }
 
 bool Region::shared_at_once() noexcept {
