@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
-_CLEARED = ("COMPOSABLE_", "NUMBA_", "OMP_", "DASK_")
+_CLEARED = ("COMPOSABLE_", "NUMBA_", "OMP_", "DASK_", "VIRTUAL_ENV")
 
 # The code is run by exec, so that it may begin with a __future__ import and its line numbers are its own.
 _PROGRAM = """\
