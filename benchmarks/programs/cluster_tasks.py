@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
+from kernel import square_roots
 
 # Name -> how many of them one measured round runs.
 ROUNDS = {"numba": 64, "qr": 16, "boosting": 8, "trivial": 2000}
@@ -15,23 +16,8 @@ def _random(*shape):
     return np.random.default_rng(0).random(shape)
 
 
-@cache
-def _kernel():
-    from numba import njit, prange
-
-    @njit(parallel=True, nogil=True)
-    def kernel(a, rounds):
-        out = np.empty_like(a)
-        for r in range(rounds):
-            for i in prange(a.shape[0]):
-                out[i] = np.sqrt(a[i] * a[i] + r)
-        return out
-
-    return kernel
-
-
 def numba(i):
-    return float(_kernel()(_random(200_000), 50)[0])
+    return float(square_roots()(_random(200_000), 50)[0])
 
 
 def qr(i):
