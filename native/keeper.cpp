@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "spares.h"
-#include "ticks.h"
 #include "trace.h"
 #include "workers.h"
 
@@ -104,19 +103,6 @@ bool Keeper::someone_is_ready() const {
   });
 }
 
-void Keeper::note_taken(pid_t tid) const noexcept {
-  const std::uint32_t session = trace::session();
-  if (session == 0) return;
-  const std::uint64_t now = ticks();
-  trace::record(this_thread(), session,
-                {.begin = now,
-                 .end = now,
-                 .what = static_cast<std::uintptr_t>(tid),
-                 .count = 1,
-                 .width = 0,
-                 .kind = trace::Kind::taken});
-}
-
 void Keeper::look(Lock& held) {
   const std::int64_t all = cpu_ns(CLOCK_PROCESS_CPUTIME_ID);
   for (ThreadState* thread : arena_.in_tasks_) {
@@ -142,7 +128,7 @@ void Keeper::look(Lock& held) {
     if (!blocked || !stands_still(*thread)) continue;
     if (!thread->holds.exchange(false, std::memory_order_relaxed)) continue;
     ++arena_.replaced_;
-    note_taken(thread->tid);
+    trace::mark(this_thread(), trace::Kind::taken, static_cast<std::uintptr_t>(thread->tid), 1);
     arena_.running_.fetch_sub(1, std::memory_order_seq_cst);
   }
   arena_.settle(held);

@@ -24,7 +24,6 @@ class Keeper {
   void look(Lock&);
   bool stands_still(ThreadState&) const;
   bool someone_is_ready() const;
-  void note_taken(pid_t tid) const noexcept;
 
   Arena& arena_;
   std::condition_variable wakes_;

@@ -233,6 +233,13 @@ void record(ThreadState& self, std::uint32_t session, const Span& span) noexcept
   if (Buffer* buffer = buffer_of(self, session)) append(*buffer, span);
 }
 
+void mark(ThreadState& self, Kind kind, std::uintptr_t what, std::uint32_t count) noexcept {
+  const std::uint32_t session = trace::session();
+  if (session == 0) return;
+  const std::uint64_t now = ticks();
+  record(self, session, {.begin = now, .end = now, .what = what, .count = count, .width = 0, .kind = kind});
+}
+
 void record_region(ThreadState& self, std::uint32_t session, const Span& span) noexcept {
   if (trace::session() != session) return;
   Buffer* buffer = buffer_of(self, session);

@@ -85,7 +85,9 @@ Times times() noexcept;
 
 /// Appends a span of this thread's that began in `session`; nothing if that is over.
 void record(ThreadState& self, std::uint32_t session, const Span& span) noexcept;
-/// The same for a region; one that is small is added to the small ones just before it.
+/// Appends a moment of this thread's, if a recording is on.
+void mark(ThreadState& self, Kind kind, std::uintptr_t what, std::uint32_t count) noexcept;
+/// The same as record() for a region; one that is small is added to the small ones just before it.
 void record_region(ThreadState& self, std::uint32_t session, const Span& span) noexcept;
 
 /// The calling thread ends; its buffer is another's from the next recording on.

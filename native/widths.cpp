@@ -46,16 +46,8 @@ int steady(ThreadState& self, int share) noexcept {
 }
 
 void note(const Library& library, int width) noexcept {
-  const std::uint32_t session = trace::session();
-  if (session == 0) return;
-  const std::uint64_t now = ticks();
-  trace::record(this_thread(), session,
-                {.begin = now,
-                 .end = now,
-                 .what = reinterpret_cast<std::uintptr_t>(&library),
-                 .count = static_cast<std::uint32_t>(width),
-                 .width = 0,
-                 .kind = trace::Kind::width});
+  trace::mark(this_thread(), trace::Kind::width, reinterpret_cast<std::uintptr_t>(&library),
+              static_cast<std::uint32_t>(width));
 }
 
 void erase_one(std::vector<int>& values, int value) noexcept {
