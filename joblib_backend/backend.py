@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import os
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -25,6 +23,7 @@ from joblib.parallel import TASK_PENDING
 
 from .. import _native
 from .._blocking import MOST_AT_ONCE
+from .._fork_lock import ForkLock
 from .call import Call, retrieved
 from .inner_threads import check_inner_limit
 
@@ -33,16 +32,7 @@ DEEPEST = 8
 # How often a caller with a time-out looks at the clock, in seconds.
 CLOCK_LOOK = 0.05
 
-_claiming = threading.RLock()  # which call a backend instance serves
-
-
-def _renew_after_fork() -> None:
-    # Another thread of the parent may have been in configure().
-    global _claiming
-    _claiming = threading.RLock()
-
-
-os.register_at_fork(after_in_child=_renew_after_fork)
+_claiming = ForkLock()  # which call a backend instance serves
 
 
 class ComposableBackend(ParallelBackendBase):

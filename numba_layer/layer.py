@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from typing import Any
 
 try:
@@ -12,6 +10,7 @@ except ImportError as error:
     raise ImportError("Numba is missing; install it with: pip install 'composable-threads[numba]'") from error
 
 from .. import _native
+from .._fork_lock import ForkLock
 from .._native import numba as abi
 from . import parfor
 
@@ -22,15 +21,7 @@ _LAUNCH_SYMBOLS = {
     "allocate_sched": abi.allocate_sched,
     "deallocate_sched": abi.deallocate_sched,
 }
-_lock = threading.RLock()
-
-
-def _renew_lock() -> None:
-    global _lock
-    _lock = threading.RLock()
-
-
-os.register_at_fork(after_in_child=_renew_lock)
+_lock = ForkLock()
 
 
 def launch(parallel: Any) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import concurrent.futures.thread as futures
 import math
 import multiprocessing.pool as pools
-import os
 import sys
 import threading
 import weakref
@@ -16,19 +15,11 @@ import _composable_threads_boot as boot
 
 from . import _native, spinning
 from ._blocking import MOST_AT_ONCE
+from ._fork_lock import ForkLock
 from .executor import _Tasks, check_workers
 from .pool import ThreadPool
 
-_lock = threading.RLock()
-
-
-def _renew_after_fork() -> None:
-    # Another thread of the parent may have been in activate().
-    global _lock
-    _lock = threading.RLock()
-
-
-os.register_at_fork(after_in_child=_renew_after_fork)
+_lock = ForkLock()
 
 _active = 0
 _everywhere = 0  # of those, how many route pools that are made outside tasks too
