@@ -27,10 +27,9 @@ constexpr double kDivisionUs = 3;
 constexpr double kLongDivisionUs = 100;  // once there are kOverDivide of them
 constexpr std::uint64_t kOverDivide = 16;
 constexpr std::uint64_t kOverDivideMost = 64;
-// In a full arena, where others may join only when a permit becomes free.
+// In a full arena, where others may join only when a permit becomes free; and of a loop that was not worth sharing so far,
+// which may be a long one this time: who compiles a function by a call on little data then gives it much.
 constexpr std::uint64_t kOverDivideLittle = 4;
-// Not worth sharing even with a worker that is there already; divisions only cost here.
-constexpr double kAloneUs = 2;
 
 // Numba's arrays have few arguments; more than this go to the heap.
 constexpr std::size_t kInlineArgs = 32;
@@ -126,7 +125,7 @@ std::uint64_t divisions_for(double known_us, std::uint64_t sharers) noexcept {
   const std::uint64_t many = sharers * kOverDivide;
   // As many for each: balanced loops stay so.
   const auto each = static_cast<std::uint64_t>(known_us / kDivisionUs) / sharers;
-  if (each < kOverDivide) return sharers * std::max<std::uint64_t>(each, 1);
+  if (each < kOverDivide) return sharers * std::max<std::uint64_t>(each, kOverDivideLittle);
   return std::clamp(static_cast<std::uint64_t>(known_us / kLongDivisionUs), many, sharers * kOverDivideMost);
 }
 
@@ -218,7 +217,6 @@ std::uintptr_t composable_get_sched_size(std::uintptr_t num_threads, std::uintpt
   const auto loop = kernel.loop = reinterpret_cast<std::uintptr_t>(__builtin_return_address(0));
   kernel.loop_size = size;
   const double known_us = Region::learned_us(loop) * static_cast<double>(size);
-  if (known_us >= 0 && known_us < kAloneUs) return 1;
   const auto sharers =
       std::min<std::uint64_t>(num_threads, static_cast<std::uint64_t>(limited(arena.most(), this_thread().limit)));
   std::uint64_t divisions = sharers * kOverDivide;

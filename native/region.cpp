@@ -27,6 +27,7 @@ constexpr double kSpinUs = 20;           // the caller's wait for the last block
 constexpr double kLookUs = 50e3;         // between two looks for an interrupt
 constexpr double kLookAtClockUs = 5;     // blocks that take longer do not feel a look at the clock
 constexpr int kBlocksPerLook = 16;       // others
+constexpr double kNoticedUs = 0.1;       // a block that takes this much longer than expected is another kind of block
 
 // What regions of a body cost when they were last measured; a wrong or lost entry costs time, never an answer.
 struct Learned {
@@ -200,7 +201,14 @@ bool Region::measure() {
       look_for_interrupt(now);
       return false;
     }
-    if (shape_.fixed == 0) block *= 2;
+    // Short before and, by its first block, short again: the clock is not worth reading more often.
+    const double known_us = us_per_item_ * static_cast<double>(shape_.items);
+    if (known_us >= 0 && known_us < cost.measure_us &&
+        spent < 2 * us_per_item_ * static_cast<double>(begin) + kNoticedUs) {
+      block = shape_.items;
+    } else if (shape_.fixed == 0) {
+      block *= 2;
+    }
   } while (spent < cost.measure_us);
   learn(spent, begin);
   us_per_item_ = spent / static_cast<double>(begin);

@@ -178,10 +178,15 @@ def until(count, wanted, gauge):
 
 @njit(parallel=True, cache=True, nogil=True)
 def meet(n, first, wanted, gauge):
-    """Iterations from `first` on stay until `wanted` threads were in such iterations at once."""
+    """Iterations from `first` on stay until `wanted` threads were in such iterations at once.
+
+    Each is long even where nobody is waited for: iterations found short are not offered to others the next time before
+    the caller has run the first of them, and a region that waits for others in that one would wait in vain.
+    """
     for i in prange(n):
         if i >= first:
             atomic_max(gauge, MOST, atomic_add(gauge, NOW, 1) + 1)
+            usleep(100)
             until(MOST, wanted, gauge)
             atomic_add(gauge, NOW, -1)
 

@@ -148,6 +148,18 @@ for _ in range(3):
 """, slots=2, threads=2)  # fmt: skip
 
 
+@pytest.mark.parametrize("n", [8, 64])
+def test_loop_that_was_short_so_far_may_be_long_the_next_time(n):
+    # As after a call on little data that only compiles.
+    check_numba(START + f"""
+for _ in range(100): leaf({n}, 1, new_gauge())
+gauge = new_gauge()
+leaf({n}, 5_000_000, gauge)
+check_gauge(gauge, 2)
+assert gauge[MOST] == 2, gauge
+""", slots=2, threads=2)  # fmt: skip
+
+
 def test_few_long_items_of_a_gufunc_run_at_once():
     check_numba(START + """
 @guvectorize(["void(i8, i8[:], i8[:])"], "(),(n)->()", target="parallel")
