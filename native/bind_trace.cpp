@@ -77,8 +77,8 @@ PyObject* essence(PyObject* callable) {
   return Py_NewRef(reinterpret_cast<PyObject*>(Py_TYPE(callable)));
 }
 
-py::bytes packed(const std::vector<trace::Span>& spans, std::uint64_t began) {
-  const double ns = 1000 / ticks_per_us();
+py::bytes packed(const std::vector<trace::Span>& spans, std::uint64_t began, double per_us) {
+  const double ns = 1000 / per_us;
   const auto since = [&](std::uint64_t at) -> std::uint64_t {
     return at > began ? static_cast<std::uint64_t>(static_cast<double>(at - began) * ns) : 0;
   };
@@ -99,8 +99,9 @@ py::dict collect() {
     records = trace::collect();
   }
   const trace::Times times = trace::times();
+  const double per_us = exact_ticks_per_us();
   const auto seconds = [&](std::uint64_t at) {
-    return at > times.begin ? static_cast<double>(at - times.begin) / ticks_per_us() * 1e-6 : 0.0;
+    return at > times.begin ? static_cast<double>(at - times.begin) / per_us * 1e-6 : 0.0;
   };
   py::list threads;
   for (const trace::Record& record : records) {
@@ -110,7 +111,7 @@ py::dict collect() {
     thread["worker"] = record.worker;
     thread["dropped"] = record.dropped;
     thread["dropped_at"] = seconds(record.dropped_at);
-    thread["spans"] = packed(record.spans, times.begin);
+    thread["spans"] = packed(record.spans, times.begin, per_us);
     threads.append(std::move(thread));
   }
   py::dict named;

@@ -1,13 +1,29 @@
 #include "ticks.h"
 
 #include <atomic>
+#include <limits>
 
 namespace composable {
 namespace {
 
-struct Epoch {
-  std::uint64_t ticks = composable::ticks();
-  std::chrono::steady_clock::time_point time = std::chrono::steady_clock::now();
+// Both clocks at one moment: of a few readings the one that nothing came between.
+struct Moment {
+  std::uint64_t ticks = 0;
+  std::chrono::steady_clock::time_point time;
+
+  static Moment now() noexcept {
+    Moment best;
+    std::uint64_t shortest = std::numeric_limits<std::uint64_t>::max();
+    for (int i = 0; i < 5; ++i) {
+      const std::uint64_t before = composable::ticks();
+      const auto time = std::chrono::steady_clock::now();
+      const std::uint64_t took = composable::ticks() - before;
+      if (took >= shortest) continue;
+      shortest = took;
+      best = {before + took / 2, time};
+    }
+    return best;
+  }
 };
 
 #if defined(__x86_64__)
@@ -16,19 +32,30 @@ constexpr double kGuess = 2500.0;
 constexpr double kGuess = 1000.0;
 #endif
 
-const Epoch epoch;  // not made on first use: a fork in between would leave its guard locked in the child
+const Moment epoch = Moment::now();  // not on first use: a fork in between would leave its guard locked in the child
 std::atomic<double> known{0.0};
+
+// 0 until enough time has passed.
+double measured() noexcept {
+  const Moment now = Moment::now();
+  const double passed = std::chrono::duration<double, std::micro>(now.time - epoch.time).count();
+  return passed < 1000.0 ? 0 : static_cast<double>(now.ticks - epoch.ticks) / passed;
+}
 
 }  // namespace
 
 double ticks_per_us() noexcept {
-  if (const double value = known.load(std::memory_order_relaxed); value > 0) return value;
-  const double passed =
-      std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - epoch.time).count();
-  if (passed < 1000.0) return kGuess;
-  const double value = static_cast<double>(ticks() - epoch.ticks) / passed;
+  double value = known.load(std::memory_order_relaxed);
+  if (value > 0) return value;
+  value = measured();
+  if (value == 0) return kGuess;
   known.store(value, std::memory_order_relaxed);
   return value;
+}
+
+double exact_ticks_per_us() noexcept {
+  const double value = measured();
+  return value > 0 ? value : kGuess;
 }
 
 }  // namespace composable

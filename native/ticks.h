@@ -27,7 +27,9 @@ inline void relax() noexcept {
 #endif
 }
 
-/// Ticks in a microsecond, from the time since the first call; a fair guess until some has passed.
+/// Ticks in a microsecond, measured once, a millisecond after the start at the earliest; a fair guess until then.
 double ticks_per_us() noexcept;
+/// The same, measured since the start of the process: the longer ago that is, the more exact.
+double exact_ticks_per_us() noexcept;
 
 }  // namespace composable

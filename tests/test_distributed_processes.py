@@ -158,6 +158,62 @@ def test_a_width_that_the_user_set_counts(way, tmp_path):
     assert widths_of(code, env=dict(env)) == ["(1, 1) (1, 1) (1, 1)"]
 
 
+# --- Joblib, memory
+
+
+def test_joblib_on_a_cluster_shares_the_arenas_of_its_workers():
+    code = """
+import joblib, numba
+from joblib import Parallel, delayed as call
+@numba.njit(parallel=True)
+def squares(n):
+    total = 0.0
+    for i in numba.prange(n):
+        total += float(i) ** 2
+    return total
+def leaf(i):
+    return squares(1000 + i)
+def nested(n):
+    spread = sum(Parallel()(call(leaf)(i) for i in range(n)))
+    with joblib.parallel_config("composable"):
+        own = sum(Parallel(n_jobs=4)(call(leaf)(i) for i in range(n)))
+    time.sleep(0.05)
+    return spread, own, numba.threading_layer(), get_worker().address
+def peak():
+    return composable_threads.info()["peak_running"]
+with cluster_of(2, 1) as cluster, Client(cluster) as client:
+    client.register_plugin(ComposablePlugin())
+    with joblib.parallel_backend("dask"):
+        found = Parallel()(call(nested)(i) for i in range(1, 11))
+    for n, (spread, own, *_) in enumerate(found, 1):
+        expected = sum(sum(float(k) ** 2 for k in range(1000 + i)) for i in range(n))
+        assert abs(spread - expected) <= 1e-9 * expected >= abs(own - expected), (n, spread, own, expected)
+    *_, layers, addresses = map(set, zip(*found))
+    print(*layers, len(addresses), *client.run(peak).values())
+"""
+    assert check_cluster(code) == "composable 2 1 1\n"
+
+
+@pytest.mark.parametrize("preload", [[], [PRELOAD]], ids=["stock", "arena"])
+def test_results_that_do_not_fit_are_spilled_and_come_back(preload):
+    code = f"""
+import numpy
+def part(i):
+    return numpy.full(125_000, i)  # 1 MB
+def spilled(dask_worker):
+    return len(dask_worker.data.slow)
+dask.config.set({{"distributed.worker.memory." + name: False for name in ("spill", "pause", "terminate")}})
+dask.config.set({{"distributed.worker.memory.target": 0.5}})
+with cluster_of(1, 2, memory_limit="10MB", preload={preload}) as cluster, Client(cluster) as client:
+    parts = client.map(part, range(20))
+    total = client.submit(lambda parts: [int(part.sum()) for part in parts], parts)
+    assert total.result() == [125_000 * i for i in range(20)]
+    (slow,) = client.run(spilled).values()
+    print(slow >= 15, *(name for name, *_ in client.run(look).values()))
+"""
+    assert check_cluster(code).split() == ["True", OURS if preload else "ThreadPoolExecutor"]
+
+
 # --- workers that die
 
 

@@ -32,13 +32,13 @@ def watched(cpus: int, *uses: list[Use]) -> Watched:
     return found
 
 
-def made(*, finished: bool = True, timeline: Timeline | None = None) -> str:
+def made(*, finished: bool = True, timeline: Timeline | None = None, rounds: int = 1, threads: int = 2) -> str:
     full = watched(2, *([Use(0.5, 0.5)] * 4 for _ in range(4)))
-    calm = watched(2, *([Use(1.0, 0.0)] * 2 for _ in range(2)))
+    calm = watched(2, *([Use(2 / threads, 1 - 2 / threads)] * 2 for _ in range(threads)))
     timeline = timeline or Timeline(2, 2.0, [Thread(1, "composable-0", True, [Span("task", "<f>", 0.5, 1.5, 1, 1)])])
     stock = Sample(4.0, 8.0 if finished else None, 1000 if finished else None, 9, finished)
     views = {"stock": View(4.0, full, None), "composable": View(2.0, calm, timeline)}
-    return report.page(["<b>.py"], [stock], [Sample(2.0, 3.0, 10, 5, True)], views, timeout=4.0)
+    return report.page(["<b>.py"], [stock] * rounds, [Sample(2.0, 3.0, 10, 5, True)] * rounds, views, timeout=4.0)
 
 
 def test_the_page_says_what_was_measured_in_words() -> None:
@@ -54,6 +54,8 @@ def test_the_page_says_what_was_measured_in_words() -> None:
     assert "As it is: 4 s; on average 2.0 threads too many" in page
     assert page.count("<svg") == page.count("</svg>") == 5
     assert "not finished after 4 s" in made(finished=False)
+    assert "on one arena it was 2.0. Which threads these are" in made(threads=4)
+    assert "may be luck" in page and "may be luck" not in made(rounds=2)
 
 
 def test_the_page_can_ask_for_nothing() -> None:

@@ -106,15 +106,16 @@ def _lead(
     elif before >= 0.2:
         why = (
             f"This program may use {count}. As it is, on average {before:.1f} more threads than that wanted to run at the same "
-            f"time; on one arena it was {after:.1f}. What is left is threads that the arena does not govern, or that the "
-            f"program starts itself."
+            f"time; on one arena it was {after:.1f}. Which threads these are is seen below, thread by thread: those of the "
+            f"arena are called composable-0, composable-1 and so on."
         )
     else:
         why = (
             f"This program may use {count}, and as it is it hardly ever has more threads ready than that ({before:.1f} too many "
             f"on average). So there is little for an arena to mend here."
         )
-    return f'<p class="lead">{walls}.</p><p>{why}</p>'
+    rounds = "" if len(stock) > 1 else "<p>Each was run once: that may be luck. <code>--rounds 5</code> says more.</p>"
+    return f'<p class="lead">{walls}.</p>{rounds}<p>{why}</p>'
 
 
 def _what_it_means(cpus: int) -> str:
