@@ -18,8 +18,10 @@ State, under `_lock` where two fields must agree:
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
@@ -33,6 +35,8 @@ from ..executor import _Tasks, check_workers
 from . import worker_process
 
 _ABSENT = object()
+# A worker's loop takes a millisecond or two between the end of a task and the next; more where it is busy.
+_SETTLE_SECONDS = 0.02
 
 
 class ArenaThreadPoolExecutor(ThreadPoolExecutor):
@@ -67,6 +71,7 @@ class ArenaThreadPoolExecutor(ThreadPoolExecutor):
         self._workers_known = 0
         self._open = False
         self._names: dict[int | None, str] = {}
+        self._settles: asyncio.TimerHandle | None = None
 
     def open(self) -> None:
         """Open the process's doors to the arena, as the first task does.
@@ -83,6 +88,7 @@ class ArenaThreadPoolExecutor(ThreadPoolExecutor):
                 self._open = True
             if self._tasks is None:
                 self._tasks = _Tasks(self._size, True, None, (), joined_at_exit=False)
+                weakref.finalize(self, self._tasks.group.settle_load, False).atexit = False
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:  # type: ignore[override]
         """Schedule ``fn(*args, **kwargs)``; raises RuntimeError after shutdown."""
@@ -94,7 +100,22 @@ class ArenaThreadPoolExecutor(ThreadPoolExecutor):
             self.open()
         if self._wanted is None and self._workers_known != len(Worker._instances):
             self._count_workers()
-        return self._tasks.submit(None, self._run, (fn, args, kwargs), {})  # type: ignore[union-attr]
+        future = self._tasks.submit(None, self._run, (fn, args, kwargs), {})  # type: ignore[union-attr]
+        if not self._settles:
+            self._settle_later()
+        return future
+
+    def _settle_later(self) -> None:
+        # A worker hears on its loop that a task has ended, and only then gives the next one. Not to take that gap for
+        # idleness, widths follow this executor's load with a delay, which the loop of its worker sees to.
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # who is no worker
+            return
+        if self._tasks is not None and self._tasks.group.settle_load():
+            self._settles = loop.call_later(_SETTLE_SECONDS, self._settle_later)
+        else:
+            self._settles = None
 
     def shutdown(self, wait: bool = True, timeout: float | None = None, *, cancel_futures: bool = False) -> None:
         """Wait for the tasks, at most `timeout` seconds; not for those that have seceded.
@@ -109,6 +130,10 @@ class ArenaThreadPoolExecutor(ThreadPoolExecutor):
                 tasks.group.drop_queued(lambda work: work.cancel())
             if wait:
                 tasks.group.help(self._is_idle, run=False, timeout=timeout)
+            settles, self._settles = self._settles, None
+            if settles is not None:
+                settles.cancel()
+                tasks.group.settle_load(goes_on=False)
         with self._lock:
             if self._shutdown and self._open:
                 self._open = False

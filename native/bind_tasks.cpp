@@ -242,6 +242,7 @@ void register_tasks(py::module_& module) {
       .def("help", &help, py::arg("check") = py::none(), py::arg("run") = true, py::arg("timeout") = py::none())
       .def("drop_queued", &drop_queued, py::arg("each") = py::none())
       .def("nudge", &TaskGroup::nudge)
+      .def("settle_load", &TaskGroup::settle_load, py::arg("goes_on") = true)
       .def_property("limit", &TaskGroup::limit, &TaskGroup::set_limit)
       .def_property_readonly("queued", [](TaskGroup& group) { return group.load().queued; })
       .def_property_readonly("active", [](TaskGroup& group) { return group.load().active; });

@@ -40,12 +40,21 @@ void TaskGroup::renew(Lock&) {
   waiting_ = 0;
   watchers_.clear();
   active_ = 0;
-  counted_ = 0;
+  counted_ = counted_least_ = most_counted_ = 0;
+}
+
+int TaskGroup::present() const noexcept {
+  const auto all = static_cast<std::size_t>(active_) + waiting_;
+  return static_cast<int>(std::min(all, static_cast<std::size_t>(limit_)));
 }
 
 bool TaskGroup::recount(Lock& held) noexcept {
-  const auto present = static_cast<std::size_t>(active_) + waiting_;
-  const int now = static_cast<int>(std::min(present, static_cast<std::size_t>(limit_)));
+  int now = present();
+  if (steady_) {
+    most_counted_ = std::max(most_counted_, now);
+    counted_least_ = std::max(counted_least_, now);
+    now = std::min(counted_least_, limit_);
+  }
   if (now == counted_) return false;
   arena_.add_load(held, now - counted_);
   counted_ = now;
@@ -233,6 +242,16 @@ TaskGroup::Load TaskGroup::load() {
   Lock held = arena_.lock();
   renew(held);
   return {static_cast<int>(waiting_), active_};
+}
+
+bool TaskGroup::settle_load(bool goes_on) {
+  Lock held = arena_.lock();
+  renew(held);
+  counted_least_ = steady_ && goes_on ? most_counted_ : present();
+  most_counted_ = present();
+  steady_ = goes_on && counted_least_ > 0;
+  if (recount(held)) arena_.adjust_widths(held);
+  return steady_;
 }
 
 void TaskGroup::nudge() {

@@ -95,6 +95,11 @@ class TaskGroup final : public Source, public std::enable_shared_from_this<TaskG
   int limit_inside_tasks() const noexcept { return limit_inside(bound_, limit_); }
   Arena& arena() const noexcept { return arena_; }
   void set_limit(int limit);
+  /// For a group whose tasks come one by one from somebody who first has to hear that one has ended: from the first call
+  /// on what widths count of it falls only here, to the most that it was between this call and the one before last. So
+  /// the gap between two tasks is not taken for idleness. True as long as it counts anything; with `goes_on` false it falls
+  /// at once again, as it must before the group is given up.
+  bool settle_load(bool goes_on = true);
 
   int wanted() const noexcept override;
   void work(Lock& lock, ThreadState& self) noexcept override;
@@ -105,6 +110,7 @@ class TaskGroup final : public Source, public std::enable_shared_from_this<TaskG
   Task* pop(Lock&);
   [[nodiscard]] std::shared_ptr<TaskGroup> finish(Lock&, ThreadState& self);
   void renew(Lock&);
+  int present() const noexcept;
   bool recount(Lock&) noexcept;
 
   Arena& arena_;
@@ -123,7 +129,10 @@ class TaskGroup final : public Source, public std::enable_shared_from_this<TaskG
   std::deque<Task*> queued_;
   std::size_t waiting_ = 0;
   int active_ = 0;
-  int counted_ = 0;
+  int counted_ = 0;      // in the arena's load
+  bool steady_ = false;  // see settle_load()
+  int counted_least_ = 0;
+  int most_counted_ = 0;  // since the last settle_load()
   std::uint64_t finished_ = 0;
   std::uint64_t nudges_ = 0;
   std::vector<Watcher> watchers_;

@@ -99,13 +99,18 @@ def test_shutdown_waits_no_longer_than_it_is_told_and_not_for_who_has_seceded(ex
 
 
 def test_who_returns_goes_before_who_is_queued(executor):
-    order, both = [], threading.Barrier(3)
+    order, both, returned = [], threading.Barrier(3), threading.Event()
 
     def leaves():
         secede()
         both.wait(LONG)
         rejoin()
         order.append("returned")
+        returned.set()
+
+    def queued():
+        order.append("queued")
+        returned.wait(LONG)
 
     def fills():
         both.wait(LONG)
@@ -113,9 +118,9 @@ def test_who_returns_goes_before_who_is_queued(executor):
             time.sleep(0.001)
 
     futures = [executor.submit(leaves), executor.submit(fills), executor.submit(fills)]
-    futures += [executor.submit(order.append, "queued") for _ in range(4)]
+    futures += [executor.submit(queued) for _ in range(4)]
     for future in futures:
-        future.result(LONG)
+        future.result(3 * LONG)
     assert order.index("returned") <= 1, order  # one place is its, the other one's is not
 
 
@@ -161,3 +166,42 @@ def test_a_worker_is_closed_while_a_task_goes_on_for_ever_and_the_process_ends()
     print(worker.status.name)
     """
     assert check_fresh(code, allow_stderr=True).split() == ["closed"]
+
+
+def test_the_gap_between_two_tasks_of_a_worker_is_not_taken_for_idleness():
+    # A worker gives its next task only when its loop has heard that one has ended.
+    code = """
+import asyncio, threading
+import numpy
+import composable_threads
+from composable_threads import _native
+from composable_threads.dask_backend import executor as module
+_native.configure(2)
+module._SETTLE_SECONDS = 1.0
+def width():
+    return next(row["width"] for row in composable_threads.info()["libraries"] if row["kind"] == "openblas")
+def runs_until(event):
+    first = width()
+    while not event.is_set(): time.sleep(0)
+    return first
+import time
+async def main():
+    own, pool = width(), module.ArenaThreadPoolExecutor(2)
+    go = [threading.Event() for _ in range(3)]
+    ends = [asyncio.wrap_future(pool.submit(runs_until, event)) for event in go[:2]]
+    while pool._tasks.group.active < 2: await asyncio.sleep(0.001)
+    go[0].set()
+    await ends[0]
+    assert width() == 1
+    ends.append(asyncio.wrap_future(pool.submit(runs_until, go[2])))
+    go[1].set()
+    assert await ends[1] in (1, 2)
+    assert width() == 1
+    while width() == 1: await asyncio.sleep(0.01)  # one goes on alone
+    go[2].set()
+    assert await ends[2] == 1
+    while width() != own or pool._settles: await asyncio.sleep(0.01)
+    pool.shutdown()
+asyncio.run(main())
+"""
+    check_fresh(code, env={"OPENBLAS_NUM_THREADS": "2"})

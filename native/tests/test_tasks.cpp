@@ -464,4 +464,45 @@ TEST(many_threads_may_help_one_group) {
   CHECK(crowd.most() <= rest.slots);
 }
 
+TEST(a_gap_between_tasks_that_are_given_one_by_one_is_no_idleness) {
+  GroupsAtRest rest;
+  if (rest.slots < 2) return;
+  const Arena& arena = rest.arena;
+  const int alone = arena.share();
+  std::atomic<bool> go[3]{};
+  for (const bool given_up : {false, true}) {
+    const Group group = make(2);
+    const auto spin_until = [&](std::atomic<bool>& over) {
+      submit(group, [&] {
+        while (!over) std::this_thread::yield();
+      });
+    };
+    const auto has_active = [&](int count) { return eventually([&] { return group->load().active == count; }); };
+    for (std::atomic<bool>& over : go) over = false;
+    spin_until(go[0]);
+    spin_until(go[1]);
+    CHECK(has_active(2));
+    const int shared = arena.share();
+    CHECK(shared == rest.slots / 2);
+    CHECK(group->settle_load());
+    go[0] = true;
+    CHECK(has_active(1));
+    CHECK(arena.share() == shared);
+    spin_until(go[2]);
+    CHECK(has_active(2));
+    go[1] = true;
+    CHECK(has_active(1));
+    CHECK(group->settle_load() && arena.share() == shared);  // since the call before there were two
+    CHECK(group->settle_load() && arena.share() == rest.slots);
+    go[2] = true;
+    CHECK(help(*group, false));
+    if (given_up) {
+      CHECK(!group->settle_load(false));
+    } else {
+      while (group->settle_load()) continue;
+    }
+    CHECK(arena.share() == alone);
+  }
+}
+
 int main(int argc, char** argv) { return run_with_slots(argc, argv); }

@@ -27,6 +27,11 @@ class TaskGroup:
         """
     def drop_queued(self, each: Callable[[Any], object] | None = None) -> None: ...
     def nudge(self) -> None: ...
+    def settle_load(self, goes_on: bool = True) -> bool:
+        """From the first call on what widths count of this group falls only here, a call later than its tasks did.
+
+        True as long as it counts anything; without `goes_on` it falls at once again.
+        """
     @property
     def queued(self) -> int: ...
     @property
