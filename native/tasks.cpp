@@ -45,7 +45,7 @@ void TaskGroup::renew(Lock&) {
 
 int TaskGroup::present() const noexcept {
   const auto all = static_cast<std::size_t>(active_) + waiting_;
-  return static_cast<int>(std::min(all, static_cast<std::size_t>(limit_)));
+  return static_cast<int>(std::min(all, static_cast<std::size_t>(limit())));
 }
 
 bool TaskGroup::recount(Lock& held) noexcept {
@@ -53,7 +53,7 @@ bool TaskGroup::recount(Lock& held) noexcept {
   if (steady_) {
     most_counted_ = std::max(most_counted_, now);
     counted_least_ = std::max(counted_least_, now);
-    now = std::min(counted_least_, limit_);
+    now = std::min(counted_least_, limit());
   }
   if (now == counted_) return false;
   arena_.add_load(held, now - counted_);
@@ -123,7 +123,7 @@ std::shared_ptr<TaskGroup> TaskGroup::finish(Lock& held, ThreadState& self) {
 }
 
 int TaskGroup::wanted() const noexcept {
-  return std::min(static_cast<int>(std::min<std::size_t>(waiting_, 1u << 20)), limit_ - active_);
+  return std::min(static_cast<int>(std::min<std::size_t>(waiting_, 1u << 20)), limit() - active_);
 }
 
 void TaskGroup::work(Lock& held, ThreadState& self) noexcept {
@@ -266,7 +266,7 @@ void TaskGroup::set_limit(int limit) {
   if (limit < 1) throw std::invalid_argument("a group's limit must be at least 1, not " + std::to_string(limit));
   Lock held = arena_.lock();
   renew(held);
-  limit_ = limited(limit, bound_);
+  limit_.store(limited(limit, bound_), std::memory_order_relaxed);
   recount(held);
   if (wanted() > 0) {
     arena_.open(held, *this);

@@ -88,11 +88,11 @@ class TaskGroup final : public Source, public std::enable_shared_from_this<TaskG
   Load load();
   /// Wakes whoever waits for it, so that conditions outside it are looked at again.
   void nudge();
-  int limit() const noexcept { return limit_; }
+  int limit() const noexcept { return limit_.load(std::memory_order_relaxed); }
   /// ThreadState::nesting in its tasks.
   int nesting() const noexcept { return nesting_; }
   /// ThreadState::limit in its tasks.
-  int limit_inside_tasks() const noexcept { return limit_inside(bound_, limit_); }
+  int limit_inside_tasks() const noexcept { return limit_inside(bound_, limit()); }
   Arena& arena() const noexcept { return arena_; }
   void set_limit(int limit);
   /// For a group whose tasks come one by one from somebody who first has to hear that one has ended: from the first call
@@ -114,8 +114,8 @@ class TaskGroup final : public Source, public std::enable_shared_from_this<TaskG
   bool recount(Lock&) noexcept;
 
   Arena& arena_;
-  const int bound_;  // ThreadState::limit of the thread that made it
-  int limit_;
+  const int bound_;         // ThreadState::limit of the thread that made it
+  std::atomic<int> limit_;  // written under the lock
   const int depth_;
   const int nesting_;
   std::uint64_t generation_;
