@@ -21,7 +21,7 @@ LIMIT = 300.0  # seconds for one notebook; it takes two minutes at most on two c
 LEFT_BEHIND = {
     "1_problem_and_cure": """
         assert cleaned.shape == photograph.shape
-        assert np.abs(cleaned - photograph).mean() < np.abs(copies[0] - photograph).mean() / 1.5
+        assert np.abs(cleaned - photograph).mean() < np.abs(copies[0] - photograph).mean() / 1.3
         assert [len(runs[kind]) for kind in ("stock", "composable")] == [2, 2] or not runs["stock"][-1]["finished"]
         assert runs["composable"][-1]["finished"]
         assert all(len(samples) == 3 and min(samples) > 0 for found in times.values() for samples in found.values())
@@ -83,7 +83,14 @@ def execute(name: str, *, limit: float = LIMIT) -> None:
         # Sockets in a directory: no ports, which something else could take.
         manager = AsyncKernelManager(kernel_name="python3", transport="ipc", ip=f"{folder}/kernel")
         client = NotebookClient(notebook, km=manager, timeout=None, resources={"metadata": {"path": folder}})
-        asyncio.run(asyncio.wait_for(client.async_execute(), limit))
+
+        async def run() -> None:
+            try:
+                await asyncio.wait_for(client.async_execute(), limit)
+            finally:  # a manager that nbclient was given is ours to end
+                await manager.shutdown_kernel(now=True)
+
+        asyncio.run(run())
 
 
 def main() -> int:
