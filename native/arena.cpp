@@ -413,6 +413,7 @@ Counts Arena::counts() {
           .arriving = arriving_,
           .workers_inside = workers_->inside,
           .spares = spares_->alive(),
+          .in_tasks = static_cast<int>(in_tasks_.size()),
           .summoned = summoned_,
           .replaced = replaced_,
           .forked = generation() > 0};

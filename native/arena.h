@@ -81,6 +81,7 @@ struct Waiter {
 
 struct Counts {
   int running, peak_running, waiting, open_tasks, open_regions, arriving, workers_inside, spares;
+  int in_tasks;  // threads, with or without a permit
   std::uint64_t summoned, replaced;
   bool forked;
 };

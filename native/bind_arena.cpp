@@ -42,6 +42,7 @@ py::dict counts() {
   dict["open_regions"] = now.open_regions;
   dict["workers_inside"] = now.workers_inside;
   dict["spares"] = now.spares;
+  dict["in_tasks"] = now.in_tasks;
   dict["summoned"] = now.summoned;
   dict["replaced"] = now.replaced;
   dict["forked"] = now.forked;

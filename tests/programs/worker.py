@@ -87,7 +87,9 @@ def _is_idle(before: set[threading.Thread]) -> bool:
     counts = _native.counts()
     # The arena's threads are dummies where a task has asked for its thread.
     new = [thread for thread in threading.enumerate() if not isinstance(thread, threading._DummyThread)]
-    return counts["running"] == counts["waiting"] == kernels.gauge[kernels.NOW] == 0 and before.issuperset(new)
+    # A task that waits has no permit, and may yet go on to what it was to run next; so may what is queued.
+    left = ("running", "waiting", "in_tasks", "open_tasks", "open_regions")
+    return not any(counts[name] for name in left) and kernels.gauge[kernels.NOW] == 0 and before.issuperset(new)
 
 
 def _settle(settled: Callable[[], bool], what: str, state: Callable[[], object]) -> None:
