@@ -27,8 +27,9 @@ constexpr double kDivisionUs = 3;
 constexpr double kLongDivisionUs = 100;  // once there are kOverDivide of them
 constexpr std::uint64_t kOverDivide = 16;
 constexpr std::uint64_t kOverDivideMost = 64;
-// In a full arena, where others may join only when a permit becomes free; and of a loop that was not worth sharing so far,
-// which may be a long one this time: who compiles a function by a call on little data then gives it much.
+// In a full arena, where others may join only when a permit becomes free. And of a loop that was too short so far to be
+// offered before its first block: it may be a long one this time, for who compiles a function by a call on little data
+// gives it much next.
 constexpr std::uint64_t kOverDivideLittle = 4;
 
 // Numba's arrays have few arguments; more than this go to the heap.
@@ -121,11 +122,12 @@ bool carries_dependence(const Call& call) noexcept {
 }
 
 // For a loop that takes one thread `known_us`.
-std::uint64_t divisions_for(double known_us, std::uint64_t sharers) noexcept {
+std::uint64_t divisions_for(const Arena& arena, double known_us, std::uint64_t sharers) noexcept {
   const std::uint64_t many = sharers * kOverDivide;
   // As many for each: balanced loops stay so.
   const auto each = static_cast<std::uint64_t>(known_us / kDivisionUs) / sharers;
-  if (each < kOverDivide) return sharers * std::max<std::uint64_t>(each, kOverDivideLittle);
+  const std::uint64_t least = Region::is_large(arena, known_us) ? 1 : kOverDivideLittle;
+  if (each < kOverDivide) return sharers * std::max(each, least);
   return std::clamp(static_cast<std::uint64_t>(known_us / kLongDivisionUs), many, sharers * kOverDivideMost);
 }
 
@@ -220,7 +222,7 @@ std::uintptr_t composable_get_sched_size(std::uintptr_t num_threads, std::uintpt
   const auto sharers =
       std::min<std::uint64_t>(num_threads, static_cast<std::uint64_t>(limited(arena.most(), this_thread().limit)));
   std::uint64_t divisions = sharers * kOverDivide;
-  if (known_us >= 0) divisions = divisions_for(known_us, sharers);
+  if (known_us >= 0) divisions = divisions_for(arena, known_us, sharers);
   if (this_thread().holds.load(std::memory_order_relaxed) && !arena.has_free_permit()) {
     divisions = std::min(divisions, sharers * kOverDivideLittle);
   }

@@ -156,8 +156,10 @@ bool Region::shared_at_once() noexcept {
   const Learned& entry = learned_of(shape_.body_id);
   if (entry.body_id.load(std::memory_order_relaxed) != shape_.body_id) return true;
   us_per_item_ = static_cast<double>(entry.us.load(std::memory_order_relaxed)) * shape_.units;
-  return us_per_item_ * static_cast<double>(shape_.items) > cost_of_offer(arena_).large_us;
+  return is_large(arena_, us_per_item_ * static_cast<double>(shape_.items));
 }
+
+bool Region::is_large(const Arena& arena, double us) noexcept { return us > cost_of_offer(arena).large_us; }
 
 double Region::learned_us(std::uintptr_t body_id) noexcept {
   const Learned& entry = learned_of(body_id);

@@ -46,6 +46,9 @@ class Region final : public Source {
   /// What a unit of `body_id` costs, in us; below 0 if nothing is known.
   static double learned_us(std::uintptr_t body_id) noexcept;
 
+  /// Whether a region that is expected to take `us` is offered before its first block.
+  static bool is_large(const Arena& arena, double us) noexcept;
+
   int wanted() const noexcept override;
   void work(Lock& lock, ThreadState& self) noexcept override;
   Kind kind() const noexcept override { return Kind::region; }
