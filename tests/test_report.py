@@ -58,6 +58,16 @@ def test_the_page_says_what_was_measured_in_words() -> None:
     assert "may be luck" in page and "may be luck" not in made(rounds=2)
 
 
+def test_a_program_that_only_changes_turns_often_is_told_so() -> None:
+    calm = watched(2, *([Use(1.0, 0.0)] * 2 for _ in range(2)))
+    views = {kind: View(2.0, calm, None) for kind in ("stock", "composable")}
+    samples = [[Sample(2.0, 3.0, switches, 5, True)] for switches in (9_000, 1_000)]
+    page = report.page(["a.py"], *samples, views, timeout=4.0)
+    assert "took turns 9,000 times (context switches), on one arena 1,000 times" in page
+    page = report.page(["a.py"], *reversed(samples), views, timeout=4.0)
+    assert "So there is little for an arena to mend here." in page
+
+
 def test_the_page_can_ask_for_nothing() -> None:
     page = made()
     assert not re.search(r"<(script|link rel=\"stylesheet|img|iframe|object)", page)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 RAN, OTHERS = "#3b75af", "#c3c9d1"
 BINS = 320  # across a picture
 MOST_ROWS = 24  # threads drawn; the busiest
+LEAST_SHARE = 0.001  # of all time that threads wanted; who wanted less is not drawn
 HEIGHT = 150  # of the chart of totals
 NAMES = {"stock": "as it is", "composable": "on one arena (composable-threads)"}
 
@@ -111,9 +112,17 @@ def _lead(
         )
     else:
         why = (
-            f"This program may use {count}, and as it is it hardly ever has more threads ready than that ({before:.1f} too many "
-            f"on average). So there is little for an arena to mend here."
+            f"This program may use {count}, and as it is it seldom has more threads ready than that ({before:.1f} too many "
+            f"on average). "
         )
+        turns = [run.context_switches for run in (stock[-1], composable[-1])]
+        if turns[0] is not None and turns[1] is not None and turns[0] > 2 * turns[1]:
+            why += (
+                f"But its threads wait for one another: they took turns {turns[0]:,} times (context switches), on one arena "
+                f"{turns[1]:,} times."
+            )
+        else:
+            why += "So there is little for an arena to mend here."
     rounds = "" if len(stock) > 1 else "<p>Each was run once: that may be luck. <code>--rounds 5</code> says more.</p>"
     return f'<p class="lead">{walls}.</p>{rounds}<p>{why}</p>'
 
@@ -208,7 +217,8 @@ def _totals(watched: Watched, seconds: float, most: float) -> str:
 
 def _threads(watched: Watched, seconds: float) -> str:
     spent = {thread: sum(use.ran + use.waited for use in uses.values()) for thread, uses in watched.uses.items()}
-    shown = sorted(sorted(spent, key=spent.__getitem__, reverse=True)[:MOST_ROWS])
+    busy = [thread for thread in spent if spent[thread] >= LEAST_SHARE * sum(spent.values())]
+    shown = sorted(sorted(busy, key=spent.__getitem__, reverse=True)[:MOST_ROWS])
     height, top = 12.0, 6.0
     totals = _binned(watched, seconds, watched.totals())
     width = (WIDTH - LEFT - 8) / BINS
@@ -216,7 +226,7 @@ def _threads(watched: Watched, seconds: float) -> str:
     for row, thread in enumerate(shown):
         uses = watched.uses[thread]
         y = top + row * (height + 2)
-        name = watched.names.get(thread, "")[:13]
+        name = watched.names.get(thread, "")[:15]
         body.append(text(LEFT - 8, y + 10, name, anchor="end", fill="#666", size=10))
         body.append(rect(LEFT, y, WIDTH - LEFT - 8, height, "#f7f8f9"))
         bins = _binned(watched, seconds, [uses.get(number) for number in range(len(watched.times))])

@@ -11,7 +11,7 @@ from .summary import summarise
 COLOURS = {"task": "#3b75af", "node": "#519e3e", "region": "#ef8636", "runner": "#f6bf85"}
 UNUSED = "#eef0f2"
 BEYOND = "#c53a32"
-WIDTH, LEFT, ROW, GAP = 960, 76, 26, 5  # of a drawing, in its own units
+WIDTH, LEFT, ROW, GAP = 960, 96, 26, 5  # of a drawing, in its own units
 _LEAST = 0.6  # units: what is narrower is drawn together with its neighbours
 
 STYLE = "font-family:system-ui,sans-serif;font-size:12px"
