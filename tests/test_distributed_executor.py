@@ -171,7 +171,7 @@ def test_a_worker_is_closed_while_a_task_goes_on_for_ever_and_the_process_ends()
 def test_the_gap_between_two_tasks_of_a_worker_is_not_taken_for_idleness():
     # A worker gives its next task only when its loop has heard that one has ended.
     code = """
-import asyncio, threading
+import asyncio, threading, time
 import numpy
 import composable_threads
 from composable_threads import _native
@@ -184,7 +184,6 @@ def runs_until(event):
     first = width()
     while not event.is_set(): time.sleep(0)
     return first
-import time
 async def main():
     own, pool = width(), module.ArenaThreadPoolExecutor(2)
     go = [threading.Event() for _ in range(3)]

@@ -160,11 +160,9 @@ def test_a_width_that_the_user_set_counts(way, tmp_path):
 
 # --- Joblib, memory
 
-
-def test_joblib_on_a_cluster_shares_the_arenas_of_its_workers():
-    code = """
-import joblib, numba
-from joblib import Parallel, delayed as call
+# Numba regions to nest, and what the first `n` of them give together.
+LEAVES = """
+import numba
 @numba.njit(parallel=True)
 def squares(n):
     total = 0.0
@@ -173,6 +171,15 @@ def squares(n):
     return total
 def leaf(i):
     return squares(1000 + i)
+def sum_of_leaves(n):
+    return sum(sum(float(k) ** 2 for k in range(1000 + i)) for i in range(n))
+"""
+
+
+def test_joblib_on_a_cluster_shares_the_arenas_of_its_workers():
+    code = """
+import joblib
+from joblib import Parallel, delayed as call
 def nested(n):
     spread = sum(Parallel()(call(leaf)(i) for i in range(n)))
     with joblib.parallel_config("composable"):
@@ -186,12 +193,12 @@ with cluster_of(2, 1) as cluster, Client(cluster) as client:
     with joblib.parallel_backend("dask"):
         found = Parallel()(call(nested)(i) for i in range(1, 11))
     for n, (spread, own, *_) in enumerate(found, 1):
-        expected = sum(sum(float(k) ** 2 for k in range(1000 + i)) for i in range(n))
+        expected = sum_of_leaves(n)
         assert abs(spread - expected) <= 1e-9 * expected >= abs(own - expected), (n, spread, own, expected)
     *_, layers, addresses = map(set, zip(*found))
     print(*layers, len(addresses), *client.run(peak).values())
 """
-    assert check_cluster(code) == "composable 2 1 1\n"
+    assert check_cluster(LEAVES + code) == "composable 2 1 1\n"
 
 
 @pytest.mark.parametrize("preload", [[], [PRELOAD]], ids=["stock", "arena"])
@@ -219,15 +226,7 @@ with cluster_of(1, 2, memory_limit="10MB", preload={preload}) as cluster, Client
 
 def test_a_worker_killed_in_the_middle_of_nested_work_costs_no_answer():
     code = f"""
-import numba, numpy
-@numba.njit(parallel=True)
-def squares(n):
-    total = 0.0
-    for i in numba.prange(n):
-        total += float(i) ** 2
-    return total
-def leaf(i):
-    return squares(1000 + i)
+import numpy
 def nested(n, victim):
     from joblib import Parallel, delayed as call
     if get_worker().address == victim and n == 3:
@@ -242,13 +241,13 @@ with cluster_of(2, 1, preload={PRELOAD!r}) as cluster, Client(cluster) as client
     futures = client.map(nested, range(8), victim=victim, pure=False)
     futures.append(client.submit(nested, 3, victim, workers=[victim], allow_other_workers=True, pure=False))
     for n, (own, spread) in zip([*range(8), 3], client.gather(futures)):
-        expected = sum(sum(float(k) ** 2 for k in range(1000 + i)) for i in range(n))
+        expected = sum_of_leaves(n)
         assert numpy.allclose([own, spread], expected), (n, own, spread, expected)
     client.wait_for_workers(2)
     print(len(pids & set(client.run(os.getpid).values())), *client.run(look).values())
 """
     ours = f"('{OURS}', 1, True)"
-    assert check_cluster(code) == f"1 {ours} {ours}\n"
+    assert check_cluster(LEAVES + code) == f"1 {ours} {ours}\n"
 
 
 def test_a_process_ends_at_once_although_a_task_goes_on():
