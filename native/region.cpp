@@ -186,6 +186,7 @@ bool Region::measure() {
   const Cost& cost = cost_of_offer(arena_);
   std::size_t begin = 0;
   std::size_t block = shape_.fixed > 0 ? shape_.fixed : shape_.first;
+  const bool was_short = us_per_item_ >= 0 && us_per_item_ * static_cast<double>(shape_.items) < cost.measure_us;
   double spent = 0;
   do {
     const std::size_t end = shape_.items - begin > block ? begin + block : shape_.items;
@@ -203,10 +204,8 @@ bool Region::measure() {
       look_for_interrupt(now);
       return false;
     }
-    // Short before and, by its first block, short again: the clock is not worth reading more often.
-    const double known_us = us_per_item_ * static_cast<double>(shape_.items);
-    if (known_us >= 0 && known_us < cost.measure_us &&
-        spent < 2 * us_per_item_ * static_cast<double>(begin) + kNoticedUs) {
+    // By its first block short again: the clock is not worth reading more often.
+    if (was_short && spent < 2 * us_per_item_ * static_cast<double>(begin) + kNoticedUs) {
       block = shape_.items;
     } else if (shape_.fixed == 0) {
       block *= 2;
