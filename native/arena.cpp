@@ -5,8 +5,6 @@
 #include <stdexcept>
 #include <system_error>
 
-#include <sched.h>
-
 #include "keeper.h"
 #include "lifecycle.h"
 #include "spares.h"
@@ -22,11 +20,6 @@ namespace {
 // a machine that stood still as a whole has kept nobody waiting.
 constexpr auto kReclaimLook = std::chrono::milliseconds(10);
 constexpr int kReclaimLooks = 10;
-
-// How long a worker without work watches the board before it leaves: the time between two regions of a loop. Between
-// looks it gives its core to whoever else wants it (benchmarks/bench_region_sweep.py).
-constexpr double kLingerUs = 30;
-constexpr double kYieldUs = 1;
 
 constexpr int kSpinsForLock = 200;
 
@@ -128,13 +121,13 @@ bool Arena::enter_full(ThreadState& self) {
     await_permit(held, self);
     return true;
   }
-  if (runners_ > 0) {
+  if (runners_.load(std::memory_order_seq_cst) > 0) {
     const trace::Scope wait(self, trace::Kind::wait, static_cast<std::uintptr_t>(trace::For::permit));
     Waiter waiter(self);
     waiter.wants_permit = waiter.urgent = true;
     queue(waiter);
     settle(held);
-    for (int left = kReclaimLooks; left > 0 && !self.holds.load(std::memory_order_relaxed) && runners_ > 0;) {
+    for (int left = kReclaimLooks; left > 0 && !self.holds.load(std::memory_order_relaxed) && runners_.load() > 0;) {
       if (waiter.wakes.wait_for(held, kReclaimLook) == std::cv_status::timeout) --left;
     }
     forget(waiter);
@@ -167,9 +160,13 @@ void Arena::drop_permit(Lock& held, ThreadState& self) {
   settle(held);
 }
 
-void Arena::runner_left(Lock&) noexcept {
-  if (--runners_ > 0) return;
-  for (Waiter* waiter : waiters_) waiter->wakes.notify_one();  // see enter_full
+void Arena::runner_left(Lock& held) noexcept {
+  if (runners_.fetch_sub(1, std::memory_order_seq_cst) > 1) return;
+  wake_waiters(held);  // see enter_full
+}
+
+void Arena::wake_waiters(Lock&) noexcept {
+  for (Waiter* waiter : waiters_) waiter->wakes.notify_one();
 }
 
 void Arena::grant(Waiter& waiter) noexcept {
@@ -283,7 +280,7 @@ bool Arena::pressure() const noexcept {
 
 void Arena::summon(Lock& held) {
   const int free = most() - running_.load(std::memory_order_seq_cst);
-  const int needed = std::min(free, wanted(free)) - arriving_ - lingering_.load(std::memory_order_relaxed);
+  const int needed = std::min(free, wanted(free)) - arriving_ - idle_lingering();
   if (needed > 0) {
     const int coming = std::min(needed, kFanOut);
     const int from_pool = std::min(coming, workers_->idle());
@@ -361,33 +358,9 @@ void Arena::serve(ThreadState& self) {
     }
     drop_permit(held, self);
     if (leaves && !worked) return;
-    const auto patience = static_cast<std::uint64_t>(kLingerUs * ticks_per_us());
-    leaves = slots_ == 1 || !linger(held, ticks() + patience);
+    leaves = slots_ == 1 || !linger(held, self);
+    if (generation() != born) return;
   }
-}
-
-// True if there is work; false when the time was up, and then the board must be looked at once more: what was opened
-// meanwhile counted on this thread.
-bool Arena::linger(Lock& held, std::uint64_t until) {
-  lingering_.fetch_add(1, std::memory_order_relaxed);
-  held.unlock();
-  const auto turn = static_cast<std::uint64_t>(kYieldUs * ticks_per_us());
-  std::uint64_t yield_at = ticks() + turn;
-  bool found = false;
-  for (;;) {
-    found = demand_.load(std::memory_order_relaxed) > 0 && has_free_permit();
-    const std::uint64_t now = ticks();
-    if (found || now >= until) break;
-    if (now >= yield_at) {
-      sched_yield();
-      yield_at = ticks() + turn;
-    } else {
-      relax();
-    }
-  }
-  relock(held);
-  lingering_.fetch_sub(1, std::memory_order_relaxed);
-  return found;
 }
 
 void Arena::task_began(Lock&, ThreadState& self) {

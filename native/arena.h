@@ -14,8 +14,10 @@
 //   most_      permits that may be in use: P, or fewer while a limit lives (arena_limit.h); atomic
 //   load_      tasks queued or running, and threads of shared regions: what BLAS and OpenMP widths follow (widths.h)
 //   arriving_  workers summoned that have not looked at the board yet
-//   lingering_ workers that found nothing and watch demand_ for some microseconds more before they leave; atomic, read
-//              by regions to judge what an offer costs
+//   lingering_ workers that found nothing and watch demand_ and the lane for some microseconds more before they leave;
+//              atomic, read by regions to judge what an offer costs
+//   lane_      the short region that is offered to those alone (lane.h)
+//   runners_   workers in regions that others opened; atomic, since those in the lane join and leave without the lock
 //
 // Two facts keep "never idle while there is work" true without a lock in the fast path. Who adds to a list raises
 // demand_ and then reads running_; who returns a permit lowers running_ and then reads demand_ (both sequentially
@@ -28,6 +30,7 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -35,6 +38,7 @@
 #include <vector>
 
 #include "cpu_quota.h"
+#include "lane.h"
 #include "thread_state.h"
 #include "widths.h"
 
@@ -145,7 +149,7 @@ class Arena {
   }
   /// A region's runner must look at the board before its next block: tasks come before regions.
   bool recalls_runners() const noexcept { return overdrawn() || open_tasks_.load(std::memory_order_relaxed) > 0; }
-  void runner_joined(Lock&) noexcept { ++runners_; }
+  void runner_joined(Lock&) noexcept { runners_.fetch_add(1, std::memory_order_relaxed); }
   void runner_left(Lock&) noexcept;
 
   // --- widths of BLAS and OpenMP calls
@@ -187,6 +191,10 @@ class Arena {
   void need_thread(const ThreadState& self);
   /// Whether an offer is seen at once, without a wake-up.
   bool has_lingering() const noexcept { return lingering_.load(std::memory_order_relaxed) > 0; }
+  /// Offers a short region to lingering workers if there are `count` of them and nothing else for them to do. True if
+  /// it did; Lane::withdraw() ends that.
+  bool offer_lane(Lock&, Lane::User& region, int count) noexcept;
+  Lane& lane() noexcept { return lane_; }
 
   // --- looking in
 
@@ -215,18 +223,28 @@ class Arena {
   void summon(Lock&);
   void narrow(Lock&);
   void forget_limits(const ThreadState& self) noexcept;
-  bool linger(Lock&, std::uint64_t until);
+  void wake_waiters(Lock&) noexcept;
+  bool linger(Lock&, ThreadState& self);
+  int idle_lingering() const noexcept;
+  bool serve_lane(ThreadState& self);
+  void settle_left() noexcept;
 
   const int slots_;
   const std::string slots_source_;
-  std::mutex mutex_;
-  std::atomic<int> most_;
-  std::atomic<int> running_{0};
+
+  // On lines of their own: what lingering workers watch, what every region writes, what seldom changes.
+  static constexpr std::size_t kLine = 64;
+  alignas(kLine) Lane lane_;
+  alignas(kLine) std::atomic<int> running_{0};
+  std::atomic<int> runners_{0};
+  std::atomic<int> lingering_{0};
   std::atomic<int> peak_{0};
-  std::atomic<int> demand_{0};
+  alignas(kLine) std::atomic<int> demand_{0};
   std::atomic<int> reclaim_{0};
   std::atomic<int> open_tasks_{0};  // size of tasks_
+  std::atomic<int> most_;
   std::atomic<std::uint64_t> generation_{0};
+  alignas(kLine) std::mutex mutex_;
 
   static std::mutex making;  // held while the arena is made
 
@@ -236,12 +254,10 @@ class Arena {
   std::vector<ThreadState*> in_tasks_;
   std::vector<const ArenaLimit*> limits_;
   int base_;
-  int runners_ = 0;
   int load_ = 0;
   std::atomic<int> share_{1};
   Widths widths_;
   int arriving_ = 0;
-  std::atomic<int> lingering_{0};
   Clock::time_point summoned_at_{};
   std::uint64_t summoned_ = 0;
   std::uint64_t replaced_ = 0;

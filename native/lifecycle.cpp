@@ -64,7 +64,8 @@ void Lifecycle::empty(Arena& arena) {
   arena.demand_.store(0);
   arena.reclaim_.store(0);
   arena.open_tasks_.store(0);
-  arena.runners_ = 0;
+  arena.runners_.store(0);
+  arena.lane_.forget();
   arena.load_ = 0;
   arena.widths_.forget_limits();
   arena.forget_limits(self);

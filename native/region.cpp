@@ -20,10 +20,11 @@ struct Cost {
   double large_us;  // expected to take longer than this: offered before the first block
 };
 constexpr Cost kWakeUp{3, 8, 2, 50};
-constexpr Cost kLingering{0.7, 1.5, 0.5, 3};
+constexpr Cost kLingering{0.7, 1.2, 0.3, 2};
 constexpr double kLongBlockUs = 200;     // a region of longer blocks is on the board even while no permit is free
 constexpr double kLargestBlockUs = 500;  // bounds the wait of a program thread that needs a runner's permit
 constexpr double kSpinUs = 20;           // the caller's wait for the last blocks before it sleeps
+constexpr double kLaneUs = 100;          // a region that is expected to take longer, or does, is on the board
 constexpr double kLookUs = 50e3;         // between two looks for an interrupt
 constexpr double kLookAtClockUs = 5;     // blocks that take longer do not feel a look at the clock
 constexpr int kBlocksPerLook = 16;       // others
@@ -255,13 +256,19 @@ void Region::share() {
   while (claim(begin, end)) {
     run_here(begin, end);
     done_here_ += end - begin;
-    if (load_ < 0 && arena_.has_free_permit()) offer();
+    if (load_ < 0) {
+      if (arena_.has_free_permit()) offer();
+    } else if (in_lane_ && static_cast<double>(ticks() - began_) > kLaneUs * ticks_per_us()) {
+      if (arena_.generation() == born) offer_on_board();
+    }
   }
   done_ticks_ = ticks();
+  if (in_lane_) arena_.lane().shut();
   spin_for_runners();                                    // first without the lock, which they need to leave
   if (load_ < 0 || arena_.generation() != born) return;  // forked in a block: the runners stayed with the parent
   Lock held = arena_.lock();
   closing_ = true;
+  leave_lane(held);
   arena_.close(held, *this);
   if (active_.load(std::memory_order_relaxed) > 0) await_runners(held);
   arena_.add_load(held, -load_);
@@ -272,16 +279,38 @@ void Region::offer() {
   // The caller counts itself only where no task of its own does.
   load_ = sharers_ - (caller_.task_depth > 0 ? 1 : 0);
   look_for_libraries(caller_);  // kernels may call BLAS
+  const double expected_us = us_per_item_ * static_cast<double>(shape_.items);
   Lock held = arena_.lock();
-  arena_.open(held, *this);
   arena_.add_load(held, load_);
   arena_.adjust_widths(held);
+  in_lane_ = us_per_item_ >= 0 && expected_us < kLaneUs && arena_.offer_lane(held, *this, sharers_ - 1);
+  if (in_lane_) return;
+  arena_.open(held, *this);
+  arena_.settle(held);
+}
+
+// Who is still inside counts as one of the board's runners.
+void Region::leave_lane(Lock&) noexcept {
+  if (!in_lane_) return;
+  in_lane_ = false;
+  const std::uint64_t inside = arena_.lane().withdraw();
+  taken_[0] |= inside;
+  active_.store(std::popcount(inside), std::memory_order_relaxed);
+}
+
+void Region::offer_on_board() {
+  Lock held = arena_.lock();
+  leave_lane(held);
+  if (wanted() > 0) arena_.open(held, *this);
   arena_.settle(held);
 }
 
 void Region::spin_for_runners() const noexcept {
   const auto limit = static_cast<std::uint64_t>(kSpinUs * ticks_per_us());
-  while (active_.load(std::memory_order_acquire) > 0 && ticks() - done_ticks_ < limit) relax();
+  while ((in_lane_ ? arena_.lane().is_used() : active_.load(std::memory_order_acquire) > 0) &&
+         ticks() - done_ticks_ < limit) {
+    relax();
+  }
 }
 
 void Region::await_runners(Lock& held) {
@@ -316,19 +345,26 @@ void Region::work(Lock& held, ThreadState& self) noexcept {
   arena_.settle(held);
   held.unlock();
 
-  {
-    const NestingScope nesting(self, self.nesting, limit_);
-    const trace::Scope part(self, trace::Kind::runner, shape_.body_id);
-    std::size_t begin, end;
-    while (claim(begin, end)) {
-      if (!body_(context_, begin, end, runner, self)) cancel();
-      if (arena_.recalls_runners()) break;
-    }
-  }
+  run_part(runner, self);
 
   arena_.relock(held);
   if (arena_.generation() != born) return;
   arena_.runner_left(held);
+  leave_part(held, runner, self);
+}
+
+bool Region::run_part(int runner, ThreadState& self) noexcept {
+  const NestingScope nesting(self, self.nesting, limit_);
+  const trace::Scope part(self, trace::Kind::runner, shape_.body_id);
+  std::size_t begin, end;
+  while (claim(begin, end)) {
+    if (!body_(context_, begin, end, runner, self)) cancel();
+    if (arena_.recalls_runners()) return true;
+  }
+  return false;
+}
+
+void Region::leave_part(Lock& held, int runner, ThreadState& self) noexcept {
   taken_[runner / 64] &= ~(std::uint64_t{1} << (runner % 64));
   const int left = active_.fetch_sub(1, std::memory_order_release) - 1;
   if (wanted() > 0) arena_.open(held, *this);

@@ -9,8 +9,11 @@
 // The caller waits for running blocks only, runs nothing else meanwhile, and gives its permit to others if that takes
 // long. So a wait never runs a stranger, by construction.
 //
+// A short region is offered in the lane (lane.h) where that is free and enough workers linger. Should it last after all, it
+// moves to the board.
+//
 // The region lives on the caller's stack; nothing is allocated. Runners touch it only between joining and leaving,
-// both under the arena's lock.
+// both under the arena's lock or by the lane's word.
 #pragma once
 
 #include <atomic>
@@ -22,7 +25,7 @@
 
 namespace composable {
 
-class Region final : public Source {
+class Region final : public Source, private Lane::User {
  public:
   /// Runs items [begin, end) as runner `runner`, 0 <= runner < width; no two concurrent calls of a region have the
   /// same runner. Returns false to cancel what has not started.
@@ -51,6 +54,8 @@ class Region final : public Source {
 
   int wanted() const noexcept override;
   void work(Lock& lock, ThreadState& self) noexcept override;
+  bool run_part(int runner, ThreadState& self) noexcept override;
+  void leave_part(Lock& held, int runner, ThreadState& self) noexcept override;
   Kind kind() const noexcept override { return Kind::region; }
   int depth() const noexcept override { return 0; }
 
@@ -63,6 +68,8 @@ class Region final : public Source {
   void learn(double spent_us, std::size_t items) const noexcept;
   void share();
   void offer();
+  void leave_lane(Lock& held) noexcept;
+  void offer_on_board();
   void spin_for_runners() const noexcept;
   void await_runners(Lock& held);
   static bool run_limited(Arena& arena, ThreadState& self, const Shape& shape, Body body, void* context);
@@ -99,8 +106,9 @@ class Region final : public Source {
   int sharers_ = 1;
   double us_per_item_ = -1;  // below 0: not known
   int load_ = -1;            // what it adds to the arena's load; below 0: not offered yet
+  bool in_lane_ = false;     // offered in the arena's lane
 
-  // Under the lock (active_ is read without it by the spinning caller):
+  // Under the lock (active_ is read without it by the spinning caller); of the lane's runners once they left it:
   std::atomic<int> active_{0};                    // runners inside, the caller not counted
   std::uint64_t taken_[kMostRunners / 64] = {1};  // runner numbers in use; 0 is the caller's
   bool closing_ = false;
