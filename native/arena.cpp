@@ -389,6 +389,7 @@ Counts Arena::counts() {
           .in_tasks = static_cast<int>(in_tasks_.size()),
           .summoned = summoned_,
           .replaced = replaced_,
+          .lane_offers = lane_offers_,
           .forked = generation() > 0};
 }
 

@@ -87,6 +87,7 @@ struct Counts {
   int running, peak_running, waiting, open_tasks, open_regions, arriving, workers_inside, spares;
   int in_tasks;  // threads, with or without a permit
   std::uint64_t summoned, replaced;
+  std::uint64_t lane_offers;
   bool forked;
 };
 
@@ -261,6 +262,7 @@ class Arena {
   Clock::time_point summoned_at_{};
   std::uint64_t summoned_ = 0;
   std::uint64_t replaced_ = 0;
+  std::uint64_t lane_offers_ = 0;
 
   std::unique_ptr<Workers> workers_;
   std::unique_ptr<Spares> spares_;

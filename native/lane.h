@@ -79,7 +79,8 @@ class Lane {
     while ((word & kAllFree) != 0) {
       User* user = user_.load(std::memory_order_acquire);
       const int place = std::countr_zero((word & kAllFree) >> kFree);
-      const std::uint64_t joined = word ^ (std::uint64_t{1} << (kFree + place)) ^ (std::uint64_t{1} << (kInside + place));
+      const std::uint64_t joined =
+          word ^ (std::uint64_t{1} << (kFree + place)) ^ (std::uint64_t{1} << (kInside + place));
       if (word_.compare_exchange_weak(word, joined, std::memory_order_acq_rel, std::memory_order_acquire)) {
         return {user, place + 1, number(word)};
       }

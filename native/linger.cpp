@@ -60,6 +60,7 @@ bool Arena::offer_lane(Lock&, Lane::User& region, int count) noexcept {
     return false;
   }
   lane_.offer(region, count);
+  ++lane_offers_;
   return true;
 }
 

@@ -32,6 +32,10 @@ constexpr std::uint64_t kOverDivideMost = 64;
 // gives it much next.
 constexpr std::uint64_t kOverDivideLittle = 4;
 
+// Iterations that a vectorised kernel takes at once, or several times as many: a division that ends between would run its
+// last ones by themselves.
+constexpr std::uint64_t kGrain = 32;
+
 // Numba's arrays have few arguments; more than this go to the heap.
 constexpr std::size_t kInlineArgs = 32;
 
@@ -188,7 +192,7 @@ void composable_parallel_for(void* fn, char** args, std::size_t* dims, std::size
 
 void composable_do_scheduling(std::uintptr_t num_dim, std::intptr_t* starts, std::intptr_t* ends,
                               std::uintptr_t num_divisions, std::intptr_t* schedule, std::intptr_t) noexcept {
-  fill_schedule(num_dim, starts, ends, num_divisions, schedule);
+  fill_schedule(num_dim, starts, ends, num_divisions, schedule, this_thread().kernel.chunked ? 1 : kGrain);
 }
 
 void composable_set_num_threads(int count) noexcept { this_thread().kernel.mask = count; }

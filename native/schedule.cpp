@@ -7,6 +7,7 @@ namespace composable {
 namespace {
 
 constexpr std::size_t kMostDims = 64;
+constexpr std::uint64_t kGrainsEach = 16;  // with fewer in a division, whole grains would be felt as imbalance
 
 std::uint64_t length(std::intptr_t start, std::intptr_t end) noexcept {
   return end < start ? 0 : static_cast<std::uint64_t>(end) - static_cast<std::uint64_t>(start) + 1;
@@ -24,10 +25,14 @@ std::uint64_t cut(std::uint64_t size, std::uint64_t part, std::uint64_t parts) n
   return part * (size / parts) + std::min(part, size % parts);
 }
 
-void fill_line(std::intptr_t start, std::uint64_t size, std::size_t divisions, std::intptr_t* row) noexcept {
+// In whole grains, but for the last one.
+void fill_line(std::intptr_t start, std::uint64_t size, std::size_t divisions, std::uint64_t grain,
+               std::intptr_t* row) noexcept {
+  const std::uint64_t grains = size / grain;
+  std::uint64_t past = 0;
   for (std::size_t i = 0; i < divisions; ++i, row += 2) {
-    const std::uint64_t first = cut(size, i, divisions);
-    const std::uint64_t past = cut(size, i + 1, divisions);
+    const std::uint64_t first = past;
+    past = i + 1 == divisions ? size : grain * cut(grains, i + 1, divisions);
     row[0] = first < past ? static_cast<std::intptr_t>(static_cast<std::uint64_t>(start) + first) : 1;
     row[1] = first < past ? static_cast<std::intptr_t>(static_cast<std::uint64_t>(start) + past - 1) : 0;
   }
@@ -94,12 +99,13 @@ std::size_t divisions_for_chunk(std::uint64_t size, std::uint64_t chunk) noexcep
 }
 
 void fill_schedule(std::size_t dims, const std::intptr_t* starts, const std::intptr_t* ends, std::size_t divisions,
-                   std::intptr_t* schedule) noexcept {
+                   std::intptr_t* schedule, std::uint64_t grain) noexcept {
   if (divisions == 0 || dims == 0) return;
   if (space_size(dims, starts, ends) == 0) {
     fill_empty(dims, divisions, schedule);
   } else if (dims == 1) {
-    fill_line(starts[0], length(starts[0], ends[0]), divisions, schedule);
+    const std::uint64_t size = length(starts[0], ends[0]);
+    fill_line(starts[0], size, divisions, size / divisions >= kGrainsEach * grain ? grain : 1, schedule);
   } else {
     std::intptr_t first[kMostDims];
     std::intptr_t last[kMostDims];

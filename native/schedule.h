@@ -16,8 +16,9 @@ std::uint64_t space_size(std::size_t dims, const std::intptr_t* starts, const st
 std::size_t divisions_for_chunk(std::uint64_t size, std::uint64_t chunk) noexcept;
 
 /// Fills `divisions` rows that cover every iteration exactly once, in order for one dimension, each a box. Sizes of
-/// one-dimensional divisions differ by at most one.
+/// one-dimensional divisions differ by at most one; long ones are whole numbers of `grain`, but for the last, and differ
+/// by less than two grains.
 void fill_schedule(std::size_t dims, const std::intptr_t* starts, const std::intptr_t* ends, std::size_t divisions,
-                   std::intptr_t* schedule) noexcept;
+                   std::intptr_t* schedule, std::uint64_t grain = 1) noexcept;
 
 }  // namespace composable

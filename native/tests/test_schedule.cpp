@@ -207,6 +207,31 @@ TEST(lines_near_the_ends_of_the_range_do_not_overflow) {
   }
 }
 
+TEST(long_divisions_of_a_line_are_whole_grains_but_for_the_last) {
+  constexpr std::uint64_t kGrain = 32;
+  for (const std::intptr_t start : {std::intptr_t{-7}, kMin, kMax - 2'000'000}) {
+    for (const std::size_t divisions : {1, 2, 3, 7, 32}) {
+      for (const std::uint64_t each : {1, 500, 511, 512, 513, 1000, 40'001}) {
+        const std::uint64_t size = each * divisions + divisions / 2;
+        std::vector<std::intptr_t> rows(2 * divisions);
+        const auto end = static_cast<std::intptr_t>(static_cast<std::uint64_t>(start) + size - 1);
+        fill_schedule(1, &start, &end, divisions, rows.data(), kGrain);
+        std::uint64_t next = static_cast<std::uint64_t>(start), smallest = size, largest = 0;
+        for (std::size_t i = 0; i < divisions; ++i) {
+          CHECK(static_cast<std::uint64_t>(rows[2 * i]) == next);
+          const std::uint64_t length = size_of(rows[2 * i], rows[2 * i + 1]);
+          if (each >= 512 && i + 1 < divisions) CHECK(length % kGrain == 0);
+          next += length;
+          smallest = std::min(smallest, length);
+          largest = std::max(largest, length);
+        }
+        CHECK(next == static_cast<std::uint64_t>(end) + 1);
+        CHECK(largest - smallest < (each >= 512 ? 2 * kGrain : 2));
+      }
+    }
+  }
+}
+
 TEST(boxes_near_the_ends_of_the_range_are_disjoint_and_complete_by_volume) {
   const std::vector<std::pair<Bounds, Bounds>> spaces = {{{kMin, 0}, {kMin + 2, 1'000'000'000'000}},
                                                          {{0, kMax - 3}, {1'000'000'000'000, kMax}},
