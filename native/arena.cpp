@@ -282,22 +282,31 @@ void Arena::summon(Lock& held) {
   const int free = most() - running_.load(std::memory_order_seq_cst);
   const int needed = std::min(free, wanted(free)) - arriving_ - idle_lingering();
   if (needed > 0) {
-    const int coming = std::min(needed, kFanOut);
-    const int from_pool = std::min(coming, workers_->idle());
+    int coming = std::min(needed, kFanOut);
     arriving_ += coming;
     summoned_ += static_cast<std::uint64_t>(coming);
     summoned_at_ = Clock::now();
-    workers_->summoned += from_pool;
-    held.unlock();
-    int lost = 0;
-    for (int i = 0; i < coming; ++i) {
-      if (i < from_pool && workers_->summon()) continue;
-      lost += spares_->summon() ? 0 : 1;
+    for (; coming > 0 && !dozing_.empty(); --coming) {
+      call(*dozing_.back());
+      dozing_.pop_back();
     }
-    held.lock();
-    arriving_ -= lost;
+    if (coming > 0) fetch(held, coming);
   }
   if (pressure()) keeper_->alert(held);
+}
+
+// Threads that are not inside.
+void Arena::fetch(Lock& held, int count) {
+  const int from_pool = std::min(count, workers_->idle());
+  workers_->summoned += from_pool;
+  held.unlock();
+  int lost = 0;
+  for (int i = 0; i < count; ++i) {
+    if (i < from_pool && workers_->summon()) continue;
+    lost += spares_->summon() ? 0 : 1;
+  }
+  held.lock();
+  arriving_ -= lost;
 }
 
 void Arena::need_thread(const ThreadState& self) {
@@ -357,7 +366,11 @@ void Arena::serve(ThreadState& self) {
       worked = true;
     }
     drop_permit(held, self);
-    if (leaves && !worked) return;
+    if (leaves && !worked) {
+      if (!doze(held, self)) return;
+      leaves = slots_ == 1;
+      continue;
+    }
     leaves = slots_ == 1 || !linger(held, self);
     if (generation() != born) return;
   }

@@ -16,6 +16,7 @@
 //   arriving_  workers summoned that have not looked at the board yet
 //   lingering_ workers that found nothing and watch demand_ and the lane for some microseconds more before they leave;
 //              atomic, read by regions to judge what an offer costs
+//   dozing_    workers that lingered in vain and sleep for some milliseconds before they leave: they are summoned first
 //   lane_      the short region that is offered to those alone (lane.h)
 //   runners_   workers in regions that others opened; atomic, since those in the lane join and leave without the lock
 //
@@ -222,11 +223,13 @@ class Arena {
   int wanted(int enough) const noexcept;
   bool pressure() const noexcept;
   void summon(Lock&);
+  void fetch(Lock&, int count);
   void narrow(Lock&);
   void forget_limits(const ThreadState& self) noexcept;
   void wake_waiters(Lock&) noexcept;
   bool linger(Lock&, ThreadState& self);
   int idle_lingering() const noexcept;
+  bool doze(Lock&, ThreadState& self);
   bool serve_lane(ThreadState& self);
   void settle_left() noexcept;
 
@@ -250,6 +253,7 @@ class Arena {
   static std::mutex making;  // held while the arena is made
 
   std::vector<Waiter*> waiters_;
+  std::vector<Waiter*> dozing_;
   std::vector<Source*> tasks_;
   std::vector<Source*> regions_;
   std::vector<ThreadState*> in_tasks_;

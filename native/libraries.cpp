@@ -187,6 +187,7 @@ bool Libraries::scan() {
   for (const std::string& path : paths) {
     const Row* row = row_of(path.c_str());
     if (row == nullptr || one_is_named(paths, row->unless)) continue;
+    if (std::string_view(row->kind) == "mkl") uses_workers_.store(true, std::memory_order_relaxed);
     List& list = row->scope == Scope::process ? *process_wide : *per_thread;
     if (std::any_of(list.begin(), list.end(), [&](const Library* known) { return known->loaded == path; })) continue;
     const bool complete = row->needs[0] == nullptr || one_is_named(paths, row->needs);

@@ -58,6 +58,8 @@ class Libraries {
   const std::vector<const Library*>& per_thread() const noexcept {
     return *per_thread_.load(std::memory_order_acquire);
   }
+  /// Whether one is loaded that may run on oneTBB's workers, and would miss those that sleep here.
+  bool uses_workers() const noexcept { return uses_workers_.load(std::memory_order_relaxed); }
   std::vector<OtherLibrary> others();
   /// Widths by kind that a launcher put into the environment, and not the user: libraries that have them, also those
   /// which are loaded later, may use their share in tasks. Replaces what was imposed before.
@@ -79,6 +81,7 @@ class Libraries {
   unsigned long long seen_ = 0;  // the loader's count of loads at the last look
   std::atomic<const List*> process_wide_{new List};
   std::atomic<const List*> per_thread_{new List};
+  std::atomic<bool> uses_workers_{false};
   std::vector<OtherLibrary> others_;
   std::map<std::string, int> imposed_;
 };

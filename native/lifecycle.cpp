@@ -58,6 +58,7 @@ void Lifecycle::empty(Arena& arena) {
     list->clear();
   }
   arena.waiters_.clear();
+  arena.dozing_.clear();
   arena.in_tasks_.clear();
   self.parents_tasks = self.task_depth;
   if (self.task_depth > 0) arena.in_tasks_.push_back(&self);

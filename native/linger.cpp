@@ -4,6 +4,7 @@
 #include <sched.h>
 
 #include "arena.h"
+#include "libraries.h"
 #include "ticks.h"
 
 namespace composable {
@@ -13,6 +14,11 @@ namespace {
 // looks it gives its core to whoever else wants it (benchmarks/bench_region_sweep.py).
 constexpr double kLingerUs = 30;
 constexpr double kYieldUs = 1;
+
+// How long it sleeps before it leaves: the time between two steps of a program. oneTBB, asked for one worker, wakes as
+// many as its arena may have, and those who find nothing yield a hundred times before they sleep again; beside a thread
+// that computes each yield is a time slice, and the kernel balances its load by them.
+constexpr auto kDoze = std::chrono::milliseconds(5);
 
 std::uint64_t in_ticks(double us) noexcept { return static_cast<std::uint64_t>(us * ticks_per_us()); }
 
@@ -47,6 +53,20 @@ bool Arena::linger(Lock& held, ThreadState& self) {
   if (generation() != born) return false;
   lingering_.fetch_sub(1, std::memory_order_relaxed);
   return found || lane_.has_place();
+}
+
+// True if it was summoned. The lock must have been held since the board was found to have nothing for it.
+bool Arena::doze(Lock& held, ThreadState& self) {
+  if (Libraries::instance().uses_workers()) return false;
+  Waiter waiter(self);
+  dozing_.push_back(&waiter);
+  wait(held, waiter, Clock::now() + kDoze);
+  if (!waiter.called) {
+    std::erase(dozing_, &waiter);
+    return false;
+  }
+  --arriving_;
+  return true;
 }
 
 // As many as do not have the lane to go to.

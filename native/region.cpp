@@ -72,7 +72,7 @@ bool Region::run(Arena& arena, ThreadState& self, const Shape& shape, Body body,
   if (const std::uint32_t session = trace::session(); session != 0) [[unlikely]]
     region.record(session);
   if (entered) arena.leave(self);
-  return region.is_complete();
+  return !region.is_cancelled();
 }
 
 // The same under a limit of the thread's; its part of the limit is for what it calls.
@@ -86,7 +86,7 @@ bool Region::run_limited(Arena& arena, ThreadState& self, const Shape& shape, Bo
     Region region(arena, self, entered, narrow, body, context);
     region.call();
     if (const std::uint32_t session = trace::session(); session != 0) region.record(session);
-    complete = region.is_complete();
+    complete = !region.is_cancelled();
   }
   if (entered) arena.leave(self);
   return complete;
@@ -112,21 +112,27 @@ void Region::call() {
       run_here(0, shape_.items);
       return;
     }
+    blocks_.divide(0, shape_.items, 1, 1, 1, shape_.fixed);
   } else if (shared_at_once()) {
-    sharers_ = std::min(shape_.width, arena_.most());
-    smallest_ = smallest_block();
-    largest_ = std::max(smallest_, shape_.items / (8 * static_cast<std::size_t>(sharers_)));
     began_ = ticks();
     expect_interrupt(began_);
-    share();
+    sharers_ = std::min(shape_.width, arena_.most());
+    share(0, shape_.items / (8 * static_cast<std::size_t>(sharers_)));
     learn(static_cast<double>(done_ticks_ - began_) / ticks_per_us(), done_here_);
     return;
-  } else if (measure()) {
-    share();
-    return;
+  } else {
+    const std::size_t done = measure();
+    if (done == shape_.items || is_cancelled()) return;
+    const auto largest = static_cast<std::size_t>(kLargestBlockUs / us_per_item_);
+    if (us_per_item_ * static_cast<double>(shape_.items - done) > cost_of_offer(arena_).worth_us) {
+      sharers_ = std::min(shape_.width, arena_.most());
+      share(done, largest);
+      return;
+    }
+    blocks_.divide(done, shape_.items, 1, smallest_block(), largest, shape_.fixed);
   }
   std::size_t begin, end;
-  while (claim(begin, end)) run_here(begin, end);
+  while (claim(0, begin, end)) run_here(begin, end);
 }
 
 // A block in the caller.
@@ -179,8 +185,8 @@ void Region::learn(double spent_us, std::size_t items) const noexcept {
   entry.body_id.store(shape_.body_id, std::memory_order_relaxed);
 }
 
-// True if what is left is worth sharing; false if the caller should finish it alone.
-bool Region::measure() {
+// The caller runs the first blocks alone, until it knows what the others cost. Returns how many items that were.
+std::size_t Region::measure() {
   const std::uint64_t start = began_ = ticks();
   expect_interrupt(start);
   const double per_us = ticks_per_us();
@@ -193,17 +199,16 @@ bool Region::measure() {
     const std::size_t end = shape_.items - begin > block ? begin + block : shape_.items;
     if (!body_(context_, begin, end, 0, caller_)) {
       cancel();
-      return false;
+      return begin;
     }
     begin = end;
-    cursor_.store(begin, std::memory_order_relaxed);
     const std::uint64_t now = ticks();
     spent = static_cast<double>(now - start) / per_us;
     if (begin == shape_.items) {
       ended_ = now;
       learn(spent, begin);
       look_for_interrupt(now);
-      return false;
+      return begin;
     }
     // By its first block short again: the clock is not worth reading more often.
     if (was_short && spent < 2 * us_per_item_ * static_cast<double>(begin) + kNoticedUs) {
@@ -214,12 +219,7 @@ bool Region::measure() {
   } while (spent < cost.measure_us);
   learn(spent, begin);
   us_per_item_ = spent / static_cast<double>(begin);
-  const double items_per_us = static_cast<double>(begin) / spent;
-  smallest_ = smallest_block();
-  largest_ = std::max<std::size_t>(smallest_, static_cast<std::size_t>(items_per_us * kLargestBlockUs));
-  if (shape_.fixed > 0) largest_ = shape_.fixed;
-  sharers_ = std::min(shape_.width, arena_.most());
-  return static_cast<double>(shape_.items - begin) > items_per_us * cost.worth_us;
+  return begin;
 }
 
 // Where the cost of an item is known, no block is so small that claiming it would be felt.
@@ -229,31 +229,20 @@ std::size_t Region::smallest_block() const noexcept {
   return std::max<std::size_t>(1, static_cast<std::size_t>(cost_of_offer(arena_).smallest_block_us / us_per_item_));
 }
 
-// Half of a fair share at a time: large blocks first, small ones to level the end.
-std::size_t Region::fair_share(std::size_t left) const noexcept {
-  return left / (2 * static_cast<std::size_t>(sharers_));
-}
-
-bool Region::claim(std::size_t& begin, std::size_t& end) noexcept {
-  begin = cursor_.load(std::memory_order_relaxed);
-  for (;;) {
-    if (begin >= shape_.items) return false;
-    const std::size_t left = shape_.items - begin;
-    const std::size_t size = shape_.fixed > 0 ? shape_.fixed : std::clamp(fair_share(left), smallest_, largest_);
-    end = left > size ? begin + size : shape_.items;
-    if (cursor_.compare_exchange_weak(begin, end, std::memory_order_relaxed)) return true;
-  }
+bool Region::claim(int runner, std::size_t& begin, std::size_t& end) noexcept {
+  return !is_cancelled() && blocks_.claim(runner, begin, end);
 }
 
 // In a full arena an offer is taken by nobody and costs the lock twice. So while no permit is free a region of short
 // blocks only looks whether one has become free, between its blocks.
-void Region::share() {
+void Region::share(std::size_t done, std::size_t largest) {
   const auto born = arena_.generation();
-  const double longest_us = us_per_item_ * static_cast<double>(std::min(largest_, fair_share(shape_.items)));
+  blocks_.divide(done, shape_.items, sharers_, smallest_block(), largest, shape_.fixed);
+  const double longest_us = us_per_item_ * static_cast<double>(blocks_.longest());
   if (us_per_item_ < 0 || longest_us > kLongBlockUs || arena_.has_free_permit()) offer();
   if (us_per_item_ >= 0 && longest_us < kLookAtClockUs) blocks_per_look_ = kBlocksPerLook;
   std::size_t begin, end;
-  while (claim(begin, end)) {
+  while (claim(0, begin, end)) {
     run_here(begin, end);
     done_here_ += end - begin;
     if (load_ < 0) {
@@ -323,7 +312,7 @@ void Region::await_runners(Lock& held) {
 }
 
 int Region::wanted() const noexcept {
-  if (closing_ || cursor_.load(std::memory_order_relaxed) >= shape_.items) return 0;
+  if (closing_ || is_cancelled() || !blocks_.any_left()) return 0;
   return shape_.width - 1 - active_.load(std::memory_order_relaxed);
 }
 
@@ -357,7 +346,7 @@ bool Region::run_part(int runner, ThreadState& self) noexcept {
   const NestingScope nesting(self, self.nesting, limit_);
   const trace::Scope part(self, trace::Kind::runner, shape_.body_id);
   std::size_t begin, end;
-  while (claim(begin, end)) {
+  while (claim(runner, begin, end)) {
     if (!body_(context_, begin, end, runner, self)) cancel();
     if (arena_.recalls_runners()) return true;
   }

@@ -2,8 +2,8 @@
 //
 // The caller starts at once, alone, and measures its own first blocks. Only when the rest is worth a wake-up does it
 // offer the region on the board. Where an earlier region of the same body was large, or there was none, it is offered
-// before the first block: that may be half of the work. Workers that hold a permit join as runners, take blocks from
-// one cursor and leave. A runner that comes late finds no block and leaves again, so the caller never waits for a
+// before the first block: that may be half of the work. Workers that hold a permit join as runners, take blocks of
+// what is left (blocks.h) and leave. A runner that comes late finds no block and leaves again, so the caller never waits for a
 // sleeping thread, and one that comes in the middle (permits became free) widens the region.
 //
 // The caller waits for running blocks only, runs nothing else meanwhile, and gives its permit to others if that takes
@@ -19,9 +19,9 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 
 #include "arena.h"
+#include "blocks.h"
 
 namespace composable {
 
@@ -62,29 +62,27 @@ class Region final : public Source, private Lane::User {
  private:
   Region(Arena& arena, ThreadState& caller, bool outermost, const Shape& shape, Body body, void* context);
   void call();
-  bool measure();
+  std::size_t measure();
   bool shared_at_once() noexcept;
   void record(std::uint32_t session) const noexcept;
   void learn(double spent_us, std::size_t items) const noexcept;
-  void share();
+  void share(std::size_t done, std::size_t largest);
   void offer();
   void leave_lane(Lock& held) noexcept;
   void offer_on_board();
   void spin_for_runners() const noexcept;
   void await_runners(Lock& held);
   static bool run_limited(Arena& arena, ThreadState& self, const Shape& shape, Body body, void* context);
-  bool claim(std::size_t& begin, std::size_t& end) noexcept;
+  bool claim(int runner, std::size_t& begin, std::size_t& end) noexcept;
   std::size_t smallest_block() const noexcept;
-  std::size_t fair_share(std::size_t left) const noexcept;
   void run_here(std::size_t begin, std::size_t end);
   void expect_interrupt(std::uint64_t now) noexcept;
   void look_for_interrupt(std::uint64_t now);
-  bool is_complete() const noexcept { return cursor_.load(std::memory_order_relaxed) != kCancelled; }
-  void cancel() noexcept { cursor_.store(kCancelled, std::memory_order_relaxed); }
+  bool is_cancelled() const noexcept { return cancelled_.load(std::memory_order_relaxed); }
+  void cancel() noexcept { cancelled_.store(true, std::memory_order_relaxed); }
   int take_runner(Lock&) noexcept;
 
-  static constexpr int kMostRunners = 256;
-  static constexpr std::size_t kCancelled = std::numeric_limits<std::size_t>::max();  // more than any loop has
+  static constexpr int kMostRunners = Blocks::kMostParts;
 
   Arena& arena_;
   ThreadState& caller_;
@@ -94,9 +92,8 @@ class Region final : public Source, private Lane::User {
   const Body body_;
   void* const context_;
 
-  std::atomic<std::size_t> cursor_{0};  // first item that nobody has claimed
-  std::size_t smallest_ = 1;            // block sizes, from what the caller measured
-  std::size_t largest_ = 1;
+  Blocks blocks_;  // empty until the caller knows whether to share
+  std::atomic<bool> cancelled_{false};
   int blocks_per_look_ = 1;  // of the caller, for look_for_interrupt()
   int blocks_unlooked_ = 0;
   std::size_t done_here_ = 0;     // items the caller ran while sharing

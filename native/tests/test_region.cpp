@@ -1,12 +1,16 @@
 // Regions: every item once, runner numbers, width, nesting, many at once, cancelled, late and forked ones.
 #include "../region.h"
 
-#include <array>
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <filesystem>
+#include <fstream>
 #include <limits>
+#include <map>
 #include <memory>
 #include <random>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -208,6 +212,46 @@ TEST(runners_that_come_late_find_nothing_and_touch_nothing) {
     auto loop = std::make_unique<Loop>(Region::Shape{.items = 3, .width = rest.slots, .fixed = 1}, spinning(4us));
     loop->check();
   }
+}
+
+namespace {
+
+/// How often threads of the arena went to sleep so far, by thread.
+std::map<int, long> sleeps_of_workers() {
+  std::map<int, long> found;
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    std::ifstream status(task.path() / "status");
+    long sleeps = -1;
+    bool worker = false;
+    for (std::string line; std::getline(status, line);) {
+      worker = worker || line.rfind("Name:\tcomposable-", 0) == 0;
+      if (line.rfind("voluntary_ctxt_switches:", 0) == 0) sleeps = std::stol(line.substr(line.find(':') + 1));
+    }
+    if (worker) found[std::stoi(task.path().filename())] = sleeps;
+  }
+  return found;
+}
+
+}  // namespace
+
+TEST(a_region_that_follows_soon_wakes_the_one_worker_it_needs) {
+  AtRest rest;
+  if (rest.slots == 1) return;
+  constexpr int kRounds = 60;
+  const auto round = [&] { Loop({.items = 40, .width = 2, .fixed = 1}, spinning(20us)).check(); };
+  round();
+  const auto before = sleeps_of_workers();
+  for (int i = 0; i < kRounds; ++i) {
+    std::this_thread::sleep_for(500us);  // longer than a worker lingers
+    round();
+  }
+  std::vector<long> sleeps;
+  for (const auto& [tid, count] : sleeps_of_workers())
+    sleeps.push_back(count - (before.count(tid) ? before.at(tid) : 0));
+  std::sort(sleeps.begin(), sleeps.end());
+  CHECK(sleeps.back() > kRounds / 4);
+  sleeps.pop_back();
+  for (const long others : sleeps) CHECK(others < kRounds / 2);
 }
 
 TEST(tiny_regions_by_the_million_leave_nothing_behind) {
