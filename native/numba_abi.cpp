@@ -24,7 +24,7 @@ namespace {
 // enough that what Numba hoists into every division stays small (benchmarks/bench_regions.py, bench_region_sweep.py,
 // bench_region_chunks.py). Where the loop has run before, a division is to take this long, within limits.
 constexpr double kDivisionUs = 3;
-constexpr double kLongDivisionUs = 100;  // once there are kOverDivide of them
+constexpr double kLongDivisionUs = 20;  // once there are kOverDivide of them
 constexpr std::uint64_t kOverDivide = 16;
 constexpr std::uint64_t kOverDivideMost = 64;
 // In a full arena, where others may join only when a permit becomes free. And of a loop that was too short so far to be

@@ -16,7 +16,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted(path.stem for path in (ROOT / "native" / "tests").glob("test_*.cpp"))
-SIZELESS = {"test_blocks", "test_cpu_quota", "test_graph", "test_order", "test_order_parts", "test_schedule"}  # they start no arena
+SIZELESS = {
+    "test_blocks",
+    "test_cpu_quota",
+    "test_graph",
+    "test_order",
+    "test_order_parts",
+    "test_schedule",
+}  # they start no arena
 SIZES = (1, 2, 3, 4, 8)
 
 
