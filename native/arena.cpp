@@ -121,21 +121,28 @@ bool Arena::enter_full(ThreadState& self) {
     await_permit(held, self);
     return true;
   }
-  if (runners_.load(std::memory_order_seq_cst) > 0) {
-    const trace::Scope wait(self, trace::Kind::wait, static_cast<std::uintptr_t>(trace::For::permit));
-    Waiter waiter(self);
-    waiter.wants_permit = waiter.urgent = true;
-    queue(waiter);
-    settle(held);
-    for (int left = kReclaimLooks; left > 0 && !self.holds.load(std::memory_order_relaxed) && runners_.load() > 0;) {
-      if (waiter.wakes.wait_for(held, kReclaimLook) == std::cv_status::timeout) --left;
+  for (int left = kReclaimLooks;;) {
+    if (left > 0 && runners_.load(std::memory_order_seq_cst) > 0) {
+      const trace::Scope wait(self, trace::Kind::wait, static_cast<std::uintptr_t>(trace::For::permit));
+      Waiter waiter(self);
+      waiter.wants_permit = waiter.urgent = true;
+      queue(waiter);
+      settle(held);
+      while (left > 0 && !self.holds.load(std::memory_order_relaxed) && runners_.load(std::memory_order_seq_cst) > 0) {
+        if (waiter.wakes.wait_for(held, kReclaimLook) == std::cv_status::timeout) --left;
+      }
+      forget(waiter);
+      if (self.holds.load(std::memory_order_relaxed)) return true;
     }
-    forget(waiter);
-    if (self.holds.load(std::memory_order_relaxed)) return true;
+    // Who joins the lane meanwhile counts as a runner before it takes a permit: so one of both sees the other.
+    const int running = running_.fetch_add(1, std::memory_order_seq_cst) + 1;
+    if (left == 0 || running <= most() || runners_.load(std::memory_order_seq_cst) == 0) {
+      note_peak(running);
+      self.holds.store(true, std::memory_order_relaxed);
+      return true;
+    }
+    running_.fetch_sub(1, std::memory_order_seq_cst);
   }
-  note_peak(running_.fetch_add(1, std::memory_order_seq_cst) + 1);
-  self.holds.store(true, std::memory_order_relaxed);
-  return true;
 }
 
 void Arena::leave(ThreadState& self) noexcept {
@@ -256,6 +263,18 @@ void Arena::close(Lock&, Source& source) noexcept {
   demand_.fetch_sub(1, std::memory_order_seq_cst);
 }
 
+// Regions of which all is claimed, or which have all the runners they may: lingering workers would come for them in vain. A
+// runner that leaves opens its region again.
+void Arena::close_unwanted(Lock& held) noexcept {
+  for (std::size_t i = 0; i < regions_.size();) {
+    if (regions_[i]->wanted() > 0) {
+      ++i;
+    } else {
+      close(held, *regions_[i]);
+    }
+  }
+}
+
 int Arena::wanted(int enough) const noexcept {
   int count = 0;
   for (const auto* list : {&tasks_, &regions_}) {
@@ -338,6 +357,7 @@ Source* Arena::next_source(Lock& held, ThreadState& self) {
   }
   if (overdrawn()) drop_permit(held, self);
   for (auto* list : {&tasks_, &regions_}) {
+    if (list == &regions_) close_unwanted(held);
     for (auto place = list->begin(); place != list->end(); ++place) {
       Source* source = *place;
       if (source->wanted() <= 0) continue;

@@ -221,6 +221,7 @@ class Arena {
   void forget(Waiter& waiter) noexcept;
   Source* next_source(Lock&, ThreadState& self);
   int wanted(int enough) const noexcept;
+  void close_unwanted(Lock&) noexcept;
   bool pressure() const noexcept;
   void summon(Lock&);
   void fetch(Lock&, int count);

@@ -45,7 +45,7 @@ class Lane {
   bool in_use() const noexcept { return user_.load(std::memory_order_relaxed) != nullptr; }
   bool has_place() const noexcept { return (word_.load(std::memory_order_relaxed) & kAllFree) != 0; }
   /// Places that nobody has taken yet.
-  int places() const noexcept { return std::popcount(word_.load(std::memory_order_relaxed) & kAllFree); }
+  int places() const noexcept { return std::popcount(word_.load(std::memory_order_acquire) & kAllFree); }
 
   /// `count` runners, with the numbers 1 to `count`, may join. The lane must not be in use. Lock held.
   void offer(User& user, int count) noexcept {

@@ -69,9 +69,11 @@ bool Arena::doze(Lock& held, ThreadState& self) {
   return true;
 }
 
-// As many as do not have the lane to go to.
+// As many as do not have the lane to go to. Who joins it is no longer counted before its place is taken: so one too many may
+// be summoned, never one too few.
 int Arena::idle_lingering() const noexcept {
-  return std::max(0, lingering_.load(std::memory_order_relaxed) - lane_.places());
+  const int places = lane_.places();
+  return std::max(0, lingering_.load(std::memory_order_relaxed) - places);
 }
 
 bool Arena::offer_lane(Lock&, Lane::User& region, int count) noexcept {
@@ -88,18 +90,19 @@ bool Arena::offer_lane(Lock&, Lane::User& region, int count) noexcept {
 // lingering workers, or waits for runners to step back, must not miss it meanwhile; so it counts as a runner before it takes
 // a permit, and as lingering again before it has left.
 bool Arena::serve_lane(ThreadState& self) {
-  if (!has_free_permit()) return false;
+  if (recalls_runners() || !has_free_permit()) return false;
   runners_.fetch_add(1, std::memory_order_seq_cst);
+  lingering_.fetch_sub(1, std::memory_order_relaxed);
   const bool permitted = take_free();
   const Lane::Place place = permitted ? lane_.join() : Lane::Place{};
   if (!place) {
     if (permitted) running_.fetch_sub(1, std::memory_order_seq_cst);
+    lingering_.fetch_add(1, std::memory_order_relaxed);
     runners_.fetch_sub(1, std::memory_order_seq_cst);
     settle_left();
     return false;
   }
   self.holds.store(true, std::memory_order_relaxed);
-  lingering_.fetch_sub(1, std::memory_order_relaxed);
   const auto born = generation();
   const bool stepped_back = place.user->run_part(place.runner, self);
   if (generation() != born) return true;

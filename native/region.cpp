@@ -245,16 +245,17 @@ void Region::share(std::size_t done, std::size_t largest) {
   while (claim(0, begin, end)) {
     run_here(begin, end);
     done_here_ += end - begin;
+    if (arena_.generation() != born) continue;  // forked in a block: the runners stayed with the parent
     if (load_ < 0) {
       if (arena_.has_free_permit()) offer();
-    } else if (in_lane_ && static_cast<double>(ticks() - began_) > kLaneUs * ticks_per_us()) {
-      if (arena_.generation() == born) offer_on_board();
+    } else if (in_lane_ && is_done_with_lane()) {
+      offer_on_board();
     }
   }
   done_ticks_ = ticks();
+  if (load_ < 0 || arena_.generation() != born) return;
   if (in_lane_) arena_.lane().shut();
-  spin_for_runners();                                    // first without the lock, which they need to leave
-  if (load_ < 0 || arena_.generation() != born) return;  // forked in a block: the runners stayed with the parent
+  spin_for_runners();  // first without the lock, which they need to leave
   Lock held = arena_.lock();
   closing_ = true;
   leave_lane(held);
@@ -276,6 +277,12 @@ void Region::offer() {
   if (in_lane_) return;
   arena_.open(held, *this);
   arena_.settle(held);
+}
+
+// It lasts, or nobody is there any more who could take a free place.
+bool Region::is_done_with_lane() const noexcept {
+  return static_cast<double>(ticks() - began_) > kLaneUs * ticks_per_us() ||
+         (arena_.lane().has_place() && !arena_.has_lingering());
 }
 
 // Who is still inside counts as one of the board's runners.
@@ -345,10 +352,15 @@ void Region::work(Lock& held, ThreadState& self) noexcept {
 bool Region::run_part(int runner, ThreadState& self) noexcept {
   const NestingScope nesting(self, self.nesting, limit_);
   const trace::Scope part(self, trace::Kind::runner, shape_.body_id);
+  Arena& arena = arena_;
+  const auto born = arena.generation();
   std::size_t begin, end;
   while (claim(runner, begin, end)) {
-    if (!body_(context_, begin, end, runner, self)) cancel();
-    if (arena_.recalls_runners()) return true;
+    const bool more = body_(context_, begin, end, runner, self);
+    // A child forked in the block has no caller, and the stack that this region lives on may be another thread's.
+    if (arena.generation() != born) return false;
+    if (!more) cancel();
+    if (arena.recalls_runners()) return true;
   }
   return false;
 }

@@ -68,6 +68,7 @@ class Region final : public Source, private Lane::User {
   void learn(double spent_us, std::size_t items) const noexcept;
   void share(std::size_t done, std::size_t largest);
   void offer();
+  bool is_done_with_lane() const noexcept;
   void leave_lane(Lock& held) noexcept;
   void offer_on_board();
   void spin_for_runners() const noexcept;

@@ -303,6 +303,26 @@ TEST(a_child_forked_in_a_block_ends_the_region_and_has_no_runner_left_in_it) {
   }
 }
 
+TEST(a_child_forked_in_a_full_arena_leaves_no_region_on_the_board) {
+  AtRest rest;
+  if (rest.slots == 1) return;
+  Held held(rest.arena, rest.slots);
+  pid_t child = -1;
+  Loop loop({.items = 200, .width = rest.slots, .fixed = 1}, [&](std::size_t begin, std::size_t, int) {
+    spin(10us);
+    if (begin == 20 && child < 0) child = fork();
+    return true;
+  });
+  loop.check();
+  if (child == 0) {
+    const Counts now = rest.arena.counts();
+    std::exit(now.open_regions == 0 && now.running == 0 && rest.arena.share() == rest.slots ? 0 : 1);
+  }
+  int status = -1;
+  CHECK(waitpid(child, &status, 0) == child);
+  CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
 TEST(a_runner_may_fork) {
   AtRest rest;
   std::atomic<int> forks{0};
