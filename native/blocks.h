@@ -13,21 +13,19 @@ namespace composable {
 
 class Blocks {
  public:
-  static constexpr int kMostParts = 256;
-
   Blocks() noexcept {}  // leaves the parts as they are: most regions are too small to have any
 
-  /// Items [begin, end) in `parts` parts, in blocks of `smallest` to `largest` items; `fixed` > 0: of exactly so many, but
-  /// for the last. By one thread, before others claim.
+  /// Items [begin, end) in `parts` parts, or as many as there may be, in blocks of `smallest` to `largest` items; `fixed` >
+  /// 0: of exactly so many, but for the last. By one thread, before others claim.
   void divide(std::size_t begin, std::size_t end, int parts, std::size_t smallest, std::size_t largest,
               std::size_t fixed) noexcept {
-    parts_ = parts;
-    stride_ = static_cast<std::size_t>(parts) <= kMostParts / kLine ? kLine : 1;
+    parts_ = std::min(parts, kMostParts);
+    stride_ = kMostParts / static_cast<std::size_t>(parts_) >= kLine ? kLine : 1;
     smallest_ = fixed > 0 ? fixed : smallest;
     largest_ = fixed > 0 ? fixed : std::max(smallest, largest);
     const std::size_t unit = fixed > 0 ? fixed : 1;
     const std::size_t units = (end - begin) / unit;
-    const auto count = static_cast<std::size_t>(parts);
+    const auto count = static_cast<std::size_t>(parts_);
     std::size_t next = begin;
     for (std::size_t i = 0; i < count; ++i) {
       Part& part = parts_of_[i * stride_];
@@ -63,6 +61,7 @@ class Blocks {
   struct Part {
     std::size_t next, end;  // the first is atomic once others claim
   };
+  static constexpr int kMostParts = 64;                    // regions nest deeply, on one stack
   static constexpr std::size_t kLine = 64 / sizeof(Part);  // so many apart they share no line of a cache
 
   static std::atomic_ref<std::size_t> next_of(const Part& part) noexcept {

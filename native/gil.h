@@ -72,7 +72,8 @@ class Guarded : public Object {
   }
 };
 
-/// Called once, when the module is loaded: no fork comes between while attach_thread() makes a state.
+/// Called once, when the module is loaded: no fork comes between while attach_thread() makes a state, where that would
+/// be felt.
 int keep_forks_apart() noexcept;
 
 /// Hooks for the core's own threads: they keep one thread state for life, so that thread-locals survive from task

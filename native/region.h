@@ -83,7 +83,7 @@ class Region final : public Source, private Lane::User {
   void cancel() noexcept { cancelled_.store(true, std::memory_order_relaxed); }
   int take_runner(Lock&) noexcept;
 
-  static constexpr int kMostRunners = Blocks::kMostParts;
+  static constexpr int kMostRunners = 256;
 
   Arena& arena_;
   ThreadState& caller_;
