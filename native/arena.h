@@ -58,7 +58,8 @@ using Clock = std::chrono::steady_clock;
 class Source {
  public:
   virtual ~Source() = default;
-  /// How many more threads could start on it at once. Lock held.
+  /// How many more threads could start on it at once. A region that says none may be closed by others, and is opened by
+  /// whoever makes it want some again. Lock held.
   virtual int wanted() const noexcept = 0;
   /// The calling worker, which holds a permit, takes a share. Lock held at entry and at return, not meanwhile.
   virtual void work(Lock& lock, ThreadState& self) noexcept = 0;

@@ -107,14 +107,26 @@ void name_stranger(int slots) noexcept {
   set_name(static_cast<unsigned>(slots) + born.fetch_add(1, std::memory_order_relaxed));
 }
 
+// What the program's own threads have; oneTBB's default is half of the usual, and tasks may recurse as deeply as anywhere.
+std::size_t stack_size() noexcept {
+  pthread_attr_t attributes;
+  std::size_t size = std::size_t{8} << 20;
+  if (pthread_getattr_default_np(&attributes) != 0) return size;
+  pthread_attr_getstacksize(&attributes, &size);
+  pthread_attr_destroy(&attributes);
+  return size;
+}
+
 }  // namespace
 
 struct Workers::Pool {
   explicit Pool(int slots)
-      : limit(tbb::global_control::max_allowed_parallelism, static_cast<std::size_t>(slots) + 1),
+      : stack(tbb::global_control::thread_stack_size, stack_size()),
+        limit(tbb::global_control::max_allowed_parallelism, static_cast<std::size_t>(slots) + 1),
         // No slot is kept for callers: they never enter (native/README.md). Workers leave at once when the board is
         // empty, so that they do not spin against other runtimes.
         arena(slots, 0, tbb::task_arena::priority::normal, tbb::task_arena::leave_policy::fast) {}
+  tbb::global_control stack;
   tbb::global_control limit;
   tbb::task_arena arena;
   std::deque<tbb::task_arena> starters;

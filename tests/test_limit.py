@@ -116,7 +116,8 @@ assert _native.thread_limit() == 0
 
 def test_limits_of_other_threads_end_with_a_fork() -> None:
     code = """
-import os
+import os, warnings
+warnings.filterwarnings("ignore", ".*fork.*", DeprecationWarning)  # Python 3.12 and later, of threads
 go, here = threading.Event(), threading.Event()
 def other():
     with ct.limit(1):

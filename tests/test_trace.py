@@ -260,6 +260,8 @@ def test_bad_limits_are_refused(limit: object) -> None:
 
 def test_a_forked_child_has_an_empty_timeline_and_can_record() -> None:
     code = """
+import warnings
+warnings.filterwarnings("ignore", ".*fork.*", DeprecationWarning)  # Python 3.12 and later, of threads
 import os
 t = ct.trace().start()
 with ct.Executor(2) as executor: list(executor.map(abs, range(5)))
@@ -277,9 +279,10 @@ assert spans(t.stop(), "task") == {"abs": 5}
 
 def test_the_command_line_records_a_whole_program(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(
-        "import atexit, os, sys\nfrom concurrent.futures import ThreadPoolExecutor\n"
+        "import atexit, os, sys, warnings\nfrom concurrent.futures import ThreadPoolExecutor\n"
         "def late():\n    with ThreadPoolExecutor(2) as pool: list(pool.map(abs, range(2)))\n"
         "with ThreadPoolExecutor(2) as pool: print(sum(pool.map(len, ['a'] * 9)), sys.argv[1:])\n"
+        "warnings.simplefilter('ignore', DeprecationWarning)\n"  # Python 3.12 and later, of forks beside threads
         "os.chdir('/')\nif os.fork() == 0: sys.exit(0)\nos.wait()\n"
     )
     command = [

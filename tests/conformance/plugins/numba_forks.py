@@ -38,6 +38,7 @@ class _Ported:
             code = code.replace(old, new)
         code += f"\nimport numba; assert numba.threading_layer() == '{LAYER}'\n"
         env = dict(os.environ if env is None else env) | {"NUMBA_THREADING_LAYER": LAYER}
+        env["PYTHONWARNINGS"] = "ignore::DeprecationWarning"  # of Python 3.12 and later, of forks beside threads
         # For the one that compiles: oneTBB's headers and library are where pip puts them.
         for variable, folder in (("CPATH", "include"), ("LIBRARY_PATH", "lib"), ("LD_LIBRARY_PATH", "lib")):
             env[variable] = os.pathsep.join(filter(None, [str(Path(sys.prefix, folder)), env.get(variable)]))
