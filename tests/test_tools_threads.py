@@ -39,6 +39,28 @@ for door, run in through.items():
     check_fresh(DOORS + code)
 
 
+def test_a_worker_has_as_much_stack_as_a_thread_of_the_program():
+    code = """
+import ctypes
+libc = ctypes.CDLL(None)
+libc.pthread_self.restype = ctypes.c_void_p
+libc.pthread_getattr_np.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+
+def stack_size(_=None):
+    attributes, size = ctypes.create_string_buffer(256), ctypes.c_size_t()
+    assert libc.pthread_getattr_np(libc.pthread_self(), attributes) == 0
+    libc.pthread_attr_getstacksize(attributes, ctypes.byref(size))
+    return size.value
+
+usual = []
+thread = threading.Thread(target=lambda: usual.append(stack_size()))
+thread.start(), thread.join()
+for door, run in through.items():
+    assert min(run(stack_size, range(4))) >= usual[0], door
+"""
+    check_fresh(DOORS + code)
+
+
 def test_every_thread_that_the_arena_starts_is_named_before_it_has_work():
     code = """
 import os, time

@@ -11,8 +11,6 @@
 #include <utility>
 #include <vector>
 
-#include <pthread.h>
-
 #include "at_rest.h"
 
 using namespace composable;
@@ -354,33 +352,6 @@ TEST(a_random_mixture_leaves_no_permit_behind_and_finishes_all_work) {
   CHECK(done == expected);
   CHECK(crowd.most() <= rest.slots + kThreads);
   CHECK(rest.arena.counts().peak_running <= rest.slots + kThreads);
-}
-
-namespace {
-
-std::size_t own_stack_size() {
-  pthread_attr_t attributes;
-  std::size_t size = 0;
-  CHECK(pthread_getattr_np(pthread_self(), &attributes) == 0);
-  pthread_attr_getstacksize(&attributes, &size);
-  pthread_attr_destroy(&attributes);
-  return size;
-}
-
-}  // namespace
-
-TEST(workers_have_as_much_stack_as_threads_of_the_program) {
-  AtRest rest;
-  std::size_t usual = 0;
-  std::thread([&] { usual = own_stack_size(); }).join();
-  std::atomic<int> ran{0};
-  Units units(rest.arena, Source::Kind::task, 0, 20, rest.slots, [&] {
-    CHECK(own_stack_size() >= usual);
-    ++ran;
-  });
-  units.start();
-  units.finish();
-  CHECK(ran == 20);
 }
 
 TEST(spares_end_when_they_have_nothing_to_do) {
