@@ -46,7 +46,7 @@ libc = ctypes.CDLL(None)
 libc.pthread_self.restype = ctypes.c_void_p
 libc.pthread_getattr_np.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
 
-def stack_size(_=None):
+def stack_size():
     attributes, size = ctypes.create_string_buffer(256), ctypes.c_size_t()
     assert libc.pthread_getattr_np(libc.pthread_self(), attributes) == 0
     libc.pthread_attr_getstacksize(attributes, ctypes.byref(size))
@@ -56,7 +56,9 @@ usual = []
 thread = threading.Thread(target=lambda: usual.append(stack_size()))
 thread.start(), thread.join()
 for door, run in through.items():
-    assert min(run(stack_size, range(4))) >= usual[0], door
+    sizes = run(at_once(lambda _: (threading.current_thread().name, stack_size())), range(2))
+    # Joblib's caller runs tasks too.
+    assert all(size >= usual[0] for name, size in sizes if name != "MainThread"), (door, sizes)
 """
     check_fresh(DOORS + code)
 
