@@ -9,6 +9,8 @@
 #include <atomic>
 #include <cstddef>
 
+#include "schedule.h"
+
 namespace composable {
 
 class Blocks {
@@ -26,12 +28,10 @@ class Blocks {
     const std::size_t unit = fixed > 0 ? fixed : 1;
     const std::size_t units = (end - begin) / unit;
     const auto count = static_cast<std::size_t>(parts_);
-    std::size_t next = begin;
     for (std::size_t i = 0; i < count; ++i) {
       Part& part = parts_of_[i * stride_];
-      part.next = next;
-      next += unit * (units / count + (i < units % count ? 1 : 0));
-      part.end = i + 1 < count ? next : end;
+      part.next = begin + unit * cut(units, i, count);
+      part.end = i + 1 < count ? begin + unit * cut(units, i + 1, count) : end;
     }
   }
 

@@ -70,8 +70,6 @@ class Lane {
     user_.store(nullptr, std::memory_order_release);
     return inside;
   }
-  /// In the child of a fork: whoever was inside stayed with the parent. Lock held.
-  void forget() noexcept { withdraw(); }
 
   /// A worker takes the lowest free place, if there is one.
   Place join() noexcept {

@@ -66,7 +66,7 @@ void Lifecycle::empty(Arena& arena) {
   arena.reclaim_.store(0);
   arena.open_tasks_.store(0);
   arena.runners_.store(0);
-  arena.lane_.forget();
+  arena.lane_.withdraw();
   arena.load_ = 0;
   arena.widths_.forget_limits();
   arena.forget_limits(self);

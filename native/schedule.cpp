@@ -20,11 +20,6 @@ void fill_empty(std::size_t dims, std::size_t divisions, std::intptr_t* row) noe
   }
 }
 
-// Part `part` of `parts` of a line: its first index relative to the start.
-std::uint64_t cut(std::uint64_t size, std::uint64_t part, std::uint64_t parts) noexcept {
-  return part * (size / parts) + std::min(part, size % parts);
-}
-
 // In whole grains, but for the last one.
 void fill_line(std::intptr_t start, std::uint64_t size, std::size_t divisions, std::uint64_t grain,
                std::intptr_t* row) noexcept {

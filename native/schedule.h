@@ -4,10 +4,16 @@
 // start. A division is one row of a schedule: dims starts, then dims ends, inclusive; an empty one is 1..0.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
 namespace composable {
+
+/// Where part `part` of `parts` of a line begins, relative to its start; their sizes differ by at most one.
+inline std::uint64_t cut(std::uint64_t size, std::uint64_t part, std::uint64_t parts) noexcept {
+  return part * (size / parts) + std::min(part, size % parts);
+}
 
 /// Iterations in the space; saturates instead of overflowing.
 std::uint64_t space_size(std::size_t dims, const std::intptr_t* starts, const std::intptr_t* ends) noexcept;

@@ -16,6 +16,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted(path.stem for path in (ROOT / "native" / "tests").glob("test_*.cpp"))
+# These start no arena.
 SIZELESS = {
     "test_blocks",
     "test_cpu_quota",
@@ -23,7 +24,7 @@ SIZELESS = {
     "test_order",
     "test_order_parts",
     "test_schedule",
-}  # they start no arena
+}
 SIZES = (1, 2, 3, 4, 8)
 
 

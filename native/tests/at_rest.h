@@ -100,6 +100,16 @@ inline const int forks_watched = pthread_atfork(nullptr, nullptr, [] { is_child 
 extern "C" [[gnu::visibility("default"), gnu::used]] inline int __lsan_is_turned_off() { return is_child ? 1 : 0; }
 #endif
 
+/// The forked process `pid` comes to its end with 0.
+inline void check_ends_well(pid_t pid) {
+  int status = -1;
+  if (!CHECK(eventually([&] { return waitpid(pid, &status, WNOHANG) == pid; }))) {
+    kill(pid, SIGKILL);
+    waitpid(pid, &status, 0);
+  }
+  CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
 /// Runs `child` in a forked process; nothing may fail there, and it must come to its end by exit().
 inline void check_in_child(const std::function<void()>& child) {
 #if defined(__SANITIZE_THREAD__)
@@ -113,12 +123,7 @@ inline void check_in_child(const std::function<void()>& child) {
     child();
     std::exit(failed_checks.load() == before ? 0 : 1);
   }
-  int status = -1;
-  if (!CHECK(eventually([&] { return waitpid(pid, &status, WNOHANG) == pid; }))) {
-    kill(pid, SIGKILL);
-    waitpid(pid, &status, 0);
-  }
-  CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  check_ends_well(pid);
 #endif
 }
 

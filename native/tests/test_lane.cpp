@@ -24,25 +24,26 @@ struct Nobody final : Lane::User {
 };
 
 constexpr int kRounds = 20'000;
+constexpr std::size_t kItems = 40;
 
 /// A body whose cost is known to be small, and workers that linger: the next region of it may go by the lane.
-void warm_up(std::uintptr_t body, std::size_t items, int width) {
+void warm_up(std::uintptr_t body, int width) {
   for (int i = 0; i < 20; ++i) {
-    Loop({.items = items, .width = width, .body_id = body}, [](std::size_t begin, std::size_t end, int) {
+    Loop({.items = kItems, .width = width, .body_id = body}, [](std::size_t begin, std::size_t end, int) {
       spin((end - begin) * 1us);
       return true;
     }).check();
   }
 }
 
-/// Runs `each` in regions of 40 items that are expected to be short, until one of them went by the lane and `run` found
+/// Runs `each` in regions of kItems that are expected to be short, until one of them went by the lane and `run` found
 /// what it looks for: a runner may come late. False if that never was.
 bool by_the_lane(AtRest& rest, std::uintptr_t body, int width, const std::function<bool(Loop&)>& run,
                  const Loop::Each& each) {
   return eventually([&] {
-    warm_up(body, 40, width);
+    warm_up(body, width);
     const auto before = rest.arena.counts().lane_offers;
-    Loop loop({.items = 40, .width = width, .body_id = body}, each);
+    Loop loop({.items = kItems, .width = width, .body_id = body}, each);
     const bool found = run(loop);
     return rest.arena.counts().lane_offers > before && found;
   });
@@ -124,7 +125,7 @@ TEST(short_regions_one_after_the_other_go_by_the_lane) {
   CHECK(by_the_lane(rest, 1, 2, only_check, spinning(1us)));
   const auto before = rest.arena.counts().lane_offers;
   for (int i = 0; i < 2000; ++i) {
-    Loop loop({.items = 40, .width = 2, .body_id = 1}, spinning(1us));
+    Loop loop({.items = kItems, .width = 2, .body_id = 1}, spinning(1us));
     loop.check();
     CHECK(loop.crowd().most() <= 2);
   }
@@ -215,7 +216,7 @@ TEST(regions_nested_in_a_region_in_the_lane_run_every_item) {
     }
     return true;
   }));
-  CHECK(inner % 40 == 0 && inner > 0);
+  CHECK(inner % kItems == 0 && inner > 0);
   CHECK(rest.arena.counts().peak_running <= rest.slots);
 }
 
