@@ -308,6 +308,7 @@ void Arena::summon(Lock& held) {
     for (; coming > 0 && !dozing_.empty(); --coming) {
       call(*dozing_.back());
       dozing_.pop_back();
+      ++awoken_;
     }
     if (coming > 0) fetch(held, coming);
   }
@@ -422,6 +423,7 @@ Counts Arena::counts() {
           .in_tasks = static_cast<int>(in_tasks_.size()),
           .summoned = summoned_,
           .replaced = replaced_,
+          .awoken = awoken_,
           .lane_offers = lane_offers_,
           .forked = generation() > 0};
 }

@@ -89,6 +89,7 @@ struct Counts {
   int running, peak_running, waiting, open_tasks, open_regions, arriving, workers_inside, spares;
   int in_tasks;  // threads, with or without a permit
   std::uint64_t summoned, replaced;
+  std::uint64_t awoken;  // of the summoned, those that dozed
   std::uint64_t lane_offers;
   bool forked;
 };
@@ -267,6 +268,7 @@ class Arena {
   int arriving_ = 0;
   Clock::time_point summoned_at_{};
   std::uint64_t summoned_ = 0;
+  std::uint64_t awoken_ = 0;
   std::uint64_t replaced_ = 0;
   std::uint64_t lane_offers_ = 0;
 

@@ -45,6 +45,7 @@ py::dict counts() {
   dict["in_tasks"] = now.in_tasks;
   dict["summoned"] = now.summoned;
   dict["replaced"] = now.replaced;
+  dict["awoken"] = now.awoken;
   dict["lane_offers"] = now.lane_offers;
   dict["forked"] = now.forked;
   return dict;

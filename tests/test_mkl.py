@@ -58,6 +58,7 @@ _native.configure(2)
 before_us = set(os.listdir("/proc/self/task"))
 
 def threads():
+    time.sleep(0.001)  # the kernel books what a thread does on a tick, or when it leaves its core
     found = {}
     for task in pathlib.Path("/proc/self/task").iterdir():
         try:
@@ -74,12 +75,12 @@ def served():
             future.result()
 
 def shares(run):
-    # names and parts of the CPU time of those threads that did more than a tenth
+    # names and parts of the CPU time of those threads that did more than a fifth
     was = threads()
     run()
     did = {name: (comm, used - was.get(name, (comm, 0))[1]) for name, (comm, used) in threads().items()}
     total = sum(used for _, used in did.values())
-    return sorted((comm, used / total) for comm, used in did.values() if used > total / 10)
+    return sorted((comm, used / total) for comm, used in did.values() if used > total / 5)
 
 def ours(names):
     return all(name.startswith("composable-") for name in names)
@@ -134,7 +135,7 @@ print(dict(os.environ) == before)
 def test_products_in_tasks_run_on_the_arenas_workers():
     code = """
 served()
-a, b = rng.random((2, 1200, 1200))
+a, b = rng.random((2, 1600, 1600))
 product(a, b)  # MKL has loaded what it needs
 for count in (1, 2, 4):
     outs = []
