@@ -14,6 +14,23 @@ from composable_threads.dask_backend import get
 LOCK = threading.Lock()
 
 
+class Turns:
+    """Tasks end in the order in which they began: no worker runs ahead of another that got no time for a while."""
+
+    changed = threading.Condition()
+    begun = ended = 0
+
+    @classmethod
+    def take(cls) -> None:
+        with cls.changed:
+            mine, cls.begun = cls.begun, cls.begun + 1
+        time.sleep(0.0005)  # so that others begin meanwhile
+        with cls.changed:
+            cls.changed.wait_for(lambda: cls.ended == mine)
+            cls.ended += 1
+            cls.changed.notify_all()
+
+
 class Chunk:
     """A loaded chunk; its class counts how many are alive, and the most there were."""
 
@@ -30,12 +47,12 @@ class Chunk:
 
 
 def load(*_):
-    time.sleep(0.0005)  # so that all tasks take about as long, under either scheduler
+    Turns.take()
     return Chunk()
 
 
 def reduce(*_):
-    time.sleep(0.0005)
+    Turns.take()
     return 1.0
 
 
@@ -100,7 +117,7 @@ def test_one_worker_holds_exactly_what_get_sync_holds(make):
 @pytest.mark.parametrize("workers", [2, 4])
 @pytest.mark.parametrize("make", [tree_reduction, anomalies, stencil])
 def test_several_workers_hold_no_more_than_under_dasks_threads(make, workers):
-    # The tasks sleep, so more may run at once than there are cores; which ends first differs from run to run.
+    # The tasks sleep, so more may run at once than there are cores; which begins first differs from run to run.
     graph, key = make()
     ours, stock = (sorted(peak(which, graph, key, workers) for _ in range(5)) for which in (get, dask.threaded.get))
     assert ours[2] <= 1.05 * stock[-1], (ours, stock)
