@@ -18,9 +18,16 @@ ThreadState::~ThreadState() {
   if (trace_buffer != nullptr) trace::release(trace_buffer);
 }
 
-ThreadState& this_thread() noexcept {
+namespace detail {
+
+thread_local constinit ThreadState* current = nullptr;
+
+ThreadState& begin_thread() noexcept {
   thread_local ThreadState state;
+  current = &state;
   return state;
 }
+
+}  // namespace detail
 
 }  // namespace composable

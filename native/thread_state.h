@@ -72,7 +72,17 @@ struct ThreadState {
   int slow_looks = 0;
 };
 
-ThreadState& this_thread() noexcept;
+namespace detail {
+// A region asks several times, and a call into the loader for each would be felt. A pointer fits into the room that loaders
+// keep for libraries that come late, for which this model asks.
+extern thread_local constinit ThreadState* current [[gnu::tls_model("initial-exec")]];
+[[gnu::cold]] ThreadState& begin_thread() noexcept;
+}  // namespace detail
+
+inline ThreadState& this_thread() noexcept {
+  ThreadState* const known = detail::current;
+  return known != nullptr ? *known : detail::begin_thread();
+}
 
 /// In a task that tasks wait for, this many deep, under its group's limit. A bound on it is one on the threads that wait in their middle.
 class NestingScope {
