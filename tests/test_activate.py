@@ -206,6 +206,43 @@ def test_activations_nest_and_each_ends_once():
     assert cf.ThreadPoolExecutor.__init__ is stock
 
 
+def test_activations_may_come_at_every_line_of_another():
+    # As those of a signal handler or a destructor do; in later rounds every third line begins one that stays for a while.
+    code = program(
+        "import itertools, os, joblib, dask, dask.array, numba, multiprocessing.pool, concurrent.futures.thread",
+        "from composable_threads import activate",
+        SNAPSHOT,
+        """
+        ours = (os.path.dirname(sys.modules["composable_threads"].__file__), "_composable_threads_boot.py")
+        lines, kept = itertools.count(), []
+        def at_a_line(frame, event, arg):
+            if not frame.f_code.co_filename.startswith(ours[0]) and not frame.f_code.co_filename.endswith(ours[1]):
+                return None
+            if event == "line":
+                with activate():
+                    pass
+                if next(lines) % 3 == 0 and number > 0:
+                    kept.append(activate())
+                    if len(kept) == 2:
+                        kept.pop(0).deactivate()
+            return at_a_line
+        before = snapshot()
+        for number in range(4):
+            sys.settrace(at_a_line)
+            active = activate()
+            active.deactivate()
+            sys.settrace(None)
+            if kept:
+                kept.pop().deactivate()
+            print(next(lines) > 40, differing(before, snapshot()))
+        with activate():
+            print(dask.delayed(where)().compute(), len(differing(before, snapshot())) > 8)
+        print(differing(before, snapshot()))
+        """,
+    )
+    assert check_fresh(code).splitlines() == ["True []"] * 4 + ["True True", "[]"]
+
+
 def test_pools_made_inside_outlive_the_activation():
     code = """
         import threading, time

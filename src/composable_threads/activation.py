@@ -23,6 +23,8 @@ _lock = ForkLock()
 
 _active = 0
 _everywhere = 0  # of those, how many route pools that are made outside tasks too
+_open = False  # the doors
+_changer = 0  # the thread that opens or closes them
 _undo: list[tuple[Any, str, Any]] = []
 _executors: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()  # made in an activation, by id()
 
@@ -132,8 +134,39 @@ def _enter(pools_everywhere: bool) -> None:
     global _active, _everywhere
     _everywhere += pools_everywhere
     _active += 1
-    if _active > 1:
-        return
+    _settle()
+
+
+def _leave(pools_everywhere: bool) -> None:
+    global _active, _everywhere
+    _everywhere -= pools_everywhere
+    _active -= 1
+    _settle()
+
+
+def _settle() -> None:
+    """Open the doors if an activation is live, else close them.
+
+    A signal handler or a destructor may activate in the middle of this: the call that it interrupts sees to it then.
+    """
+    global _open, _changer
+    here = threading.get_ident()
+    while _changer != here:  # another one's is of a thread that a fork left behind
+        _changer = here
+        try:
+            if _open != is_active():
+                _open = not _open
+                if _open:
+                    _open_doors()
+                else:
+                    _close_doors()
+        finally:
+            _changer = 0
+        if _open == is_active():
+            return
+
+
+def _open_doors() -> None:
     _patch_executor(futures.ThreadPoolExecutor)
     _patch_thread_pool(pools.ThreadPool)
     spinning.begin_limits()
@@ -143,12 +176,7 @@ def _enter(pools_everywhere: bool) -> None:
     boot.set_active(True)
 
 
-def _leave(pools_everywhere: bool) -> None:
-    global _active, _everywhere
-    _everywhere -= pools_everywhere
-    _active -= 1
-    if _active > 0:
-        return
+def _close_doors() -> None:
     boot.set_active(False)
     _native.cap_widths(False)
     spinning.end_limits()
