@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import importlib.metadata
 import json
 import os
@@ -63,6 +64,8 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "COMPOSABLE_TESTS": "ON",
         "Python_EXECUTABLE": sys.executable,
     }
+    # On a loaded machine this takes longer than a test may. The limits here and in check() take the watchdog's place.
+    faulthandler.cancel_dump_traceback_later()
     run([cmake, "-S", ROOT, "-B", folder, "-G", "Ninja", *(f"-D{key}={value}" for key, value in options.items())], 120)
     run([cmake, "--build", folder, "--parallel", "2"], 600)
     return folder

@@ -183,6 +183,22 @@ def test_imap_keeps_order_and_imap_unordered_loses_nothing(make, chunksize):
         pool.imap(square, [1], chunksize=0)
 
 
+@pytest.mark.parametrize("kind", ["pool", "activated"])
+@pytest.mark.parametrize("name", ["imap", "imap_unordered"])
+def test_threads_share_the_results_of_an_imap(kind, name):
+    # The stock one tells one of those who wait that it has ended; the others wait for good.
+    with KINDS[kind](2) as pool:
+        results = getattr(pool, name)(lambda i: time.sleep(0.0005 * (i % 3)) or i, range(400))
+        shares = [[], [], []]
+        threads = [threading.Thread(target=share.extend, args=(results,), daemon=True) for share in shares]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+            assert not thread.is_alive()
+    assert sorted(itertools.chain(*shares)) == list(range(400))
+
+
 def test_imap_goes_on_after_an_error(make):
     results = make(2).imap(lambda i: 1 // (i - 2), range(4))
     assert (next(results), next(results)) == (-1, -1)

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, TimeoutError
 from contextvars import copy_context
 from itertools import islice
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from . import _native
 from ._blocking import awaiting, here
+from ._semaphore import BinarySemaphore
 
 if TYPE_CHECKING:
     from .executor import _Tasks
@@ -34,8 +34,8 @@ class _Failure:
 class MapCalls:
     """The calls of one `map` in an executor's group. Each run of it runs the next call that nobody has drawn.
 
-    Results are left in a list. What the consumer waits for is a number in `_awaited`: whoever has that result puts a
-    token into `_arrived`. One that comes late, when the consumer has seen the result already, makes the next wait look
+    Results are left in a list. What the consumer waits for is a number in `_awaited`: whoever has that result releases
+    `_arrived`. One that comes late, when the consumer has seen the result already, makes the next wait look
     twice.
     """
 
@@ -46,7 +46,7 @@ class MapCalls:
         self._outcomes: list[Any] = []
         self._awaited = -1
         self._depth = _native.deepen()
-        self._arrived: SimpleQueue[None] = SimpleQueue()
+        self._arrived = BinarySemaphore()
 
     def submit_all(self, iterables: tuple[Iterable[Any], ...], in_context: bool) -> None:
         """Draw from `iterables` until the shortest ends; what was drawn is submitted before more is."""
@@ -80,7 +80,7 @@ class MapCalls:
     def _settle(self, number: int, outcome: Any) -> None:
         self._outcomes[number] = outcome
         if self._awaited == number:
-            self._arrived.put(None)
+            self._arrived.release()
 
     def __call__(self) -> bool | None:
         try:
@@ -140,7 +140,5 @@ class MapCalls:
             return False
 
     def _sleep(self, end: float | None) -> None:
-        try:
-            self._arrived.get(timeout=None if end is None else max(0, end - time.monotonic()))
-        except Empty:
-            raise TimeoutError from None
+        if not self._arrived.acquire(None if end is None else end - time.monotonic()):
+            raise TimeoutError

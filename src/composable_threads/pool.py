@@ -11,12 +11,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextvars import Context
-from queue import Empty, SimpleQueue
 from typing import Any
 
 from . import _native
 from ._blocking import MOST_AT_ONCE, awaiting
 from ._relay import Relay
+from ._semaphore import BinarySemaphore
 from .executor import check_workers
 
 # How often, and after how many seconds, a thread looks again whether it may draw from a stream, before it leaves it to
@@ -125,34 +125,33 @@ class ThreadPool(stock.ThreadPool):
 
 # The original's results wait on an event or a condition, whose locks a thread has while it goes to sleep and wakes.
 # There a destructor or a signal handler may come in between and wait for tasks of the same pool, which could not tell
-# of their ends. These queues take no lock that Python code holds. And a task that waits gives its permit to others
-# meanwhile.
+# of their ends. So these wait on another kind of lock. And a task that waits gives its permit to others meanwhile.
 
 
 class _Gate:
     """In the place of an Event."""
 
-    __slots__ = ("_open", "_tokens")
+    __slots__ = ("_open", "_opened")
 
     def __init__(self) -> None:
         self._open = False
-        self._tokens: SimpleQueue[None] = SimpleQueue()
+        self._opened = BinarySemaphore()
 
     def is_set(self) -> bool:
         return self._open
 
     def set(self) -> None:
         self._open = True
-        self._tokens.put(None)
+        self._opened.release()
 
     def wait(self, timeout: float | None = None) -> None:
         _native.deepen()
         try:
-            with awaiting(), contextlib.suppress(Empty):
-                self._tokens.get(timeout=None if timeout is None else max(0, timeout))
+            with awaiting():
+                self._opened.acquire(timeout)
         finally:
             if self._open:
-                self._tokens.put(None)  # for whoever waits, too
+                self._opened.release()  # for whoever waits, too
 
 
 class _Awaitable:
@@ -164,23 +163,48 @@ class _Awaitable:
 _END = object()
 
 
+class _Outcomes:
+    """Outcomes on their way to those who iterate."""
+
+    __slots__ = ("_arrived", "_waiting")
+
+    def __init__(self) -> None:
+        self._waiting: deque[Any] = deque()
+        self._arrived = BinarySemaphore()
+
+    def put(self, outcome: Any) -> None:
+        self._waiting.append(outcome)
+        self._arrived.release()
+
+    def take(self, timeout: float | None) -> Any:
+        """The oldest one. Raises multiprocessing.TimeoutError if there is none within `timeout` seconds."""
+        try:
+            return self._waiting.popleft()
+        except IndexError:
+            _native.deepen()
+        end = None if timeout is None else time.monotonic() + timeout
+        try:
+            while True:
+                with awaiting():
+                    in_time = self._arrived.acquire(None if end is None else end - time.monotonic())
+                try:
+                    return self._waiting.popleft()
+                except IndexError:  # another thread took it, before it began to wait
+                    if not in_time:
+                        raise multiprocessing.TimeoutError from None
+        finally:
+            if self._waiting:
+                self._arrived.release()  # one token may stand for several
+
+
 class _AwaitableIterator:
-    _arrived: SimpleQueue[Any]
+    _arrived: _Outcomes
     _index: int
 
     def next(self, timeout: float | None = None) -> Any:
-        arrived = self._arrived
-        try:
-            outcome = arrived.get(block=False)
-        except Empty:
-            _native.deepen()
-            with awaiting():
-                try:
-                    outcome = arrived.get(timeout=None if timeout is None else max(0, timeout))
-                except Empty:
-                    raise multiprocessing.TimeoutError from None
+        outcome = self._arrived.take(timeout)
         if outcome is _END:
-            arrived.put(_END)
+            self._arrived.put(_END)
             self._pool = None
             raise StopIteration
         success, value = outcome
@@ -245,7 +269,7 @@ class _Results(dict[int, Any]):
         if kind is not None:
             result.__class__ = kind
             if issubclass(kind, _AwaitableIterator):
-                result._arrived = SimpleQueue()
+                result._arrived = _Outcomes()
             else:
                 result._event = _Gate()
         super().__setitem__(job, result)
