@@ -175,12 +175,14 @@ SLEEPERS = {
     "map": EXECUTOR + "run = lambda: list(executor.map(task, range(50)))",
     "pool": "import composable_threads as c\npool = c.ThreadPool(3)\nrun = lambda: list(pool.imap(task, range(50)))",
     "region": """
+import sys
 from numba import njit, objmode, prange
+sys.task = task  # Numba 0.60 pickles what the block refers to by itself, an Event with it
 @njit(parallel=True)
 def region(n):
     for i in prange(n):
         with objmode():
-            task(i)
+            sys.task(i)
 region(2)
 run = lambda: region(50)
 """,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import fcntl
 import importlib.metadata
 import json
 import os
@@ -55,7 +56,10 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")])
     cmake, ninja = (shutil.which(tool, path=path) for tool in ("cmake", "ninja"))
     assert cmake and ninja, "cmake and ninja come with the extra 'test'"
-    folder = tmp_path_factory.mktemp("native")
+    # One for all of pytest-xdist's workers, whose folders stand in one of the run's.
+    top = tmp_path_factory.getbasetemp()
+    folder = (top.parent if "PYTEST_XDIST_WORKER" in os.environ else top) / "native"
+    folder.mkdir(exist_ok=True)
     options = {
         "CMAKE_BUILD_TYPE": "Release",
         "CMAKE_CXX_FLAGS_RELEASE": "-O1",  # half the time of -O3
@@ -66,8 +70,13 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     # On a loaded machine this takes longer than a test may. The limits here and in check() take the watchdog's place.
     faulthandler.cancel_dump_traceback_later()
-    run([cmake, "-S", ROOT, "-B", folder, "-G", "Ninja", *(f"-D{key}={value}" for key, value in options.items())], 120)
-    run([cmake, "--build", folder, "--parallel", "2"], 600)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "built").exists():
+            defined = [f"-D{key}={value}" for key, value in options.items()]
+            run([cmake, "-S", ROOT, "-B", folder, "-G", "Ninja", *defined], 120)
+            run([cmake, "--build", folder, "--parallel", "2"], 600)
+            (folder / "built").touch()
     return folder
 
 
