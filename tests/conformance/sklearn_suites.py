@@ -31,9 +31,13 @@ SUITES = (
             tests=(f"{folder}/tests",),
             plugin="sklearn_default",
             passes=100,
-            uses=5,
+            uses=calls,
             seconds=2400,
         )
-        for folder in ("ensemble", "neighbors", "cluster")
+        for folder, calls in (
+            ("ensemble", 60),
+            ("neighbors", 30),
+            ("cluster", 2),
+        )  # about as many as have more than one job
     ),
 )
