@@ -88,7 +88,7 @@ SUITES = (
         part="full",
         tests=(f"{_BACKEND}.TestSpecificBackend", f"{_TESTS}.test_num_threads.TestNumThreadsBackends"),
         env=_FOUR,
-        passes=60,
+        passes=51,  # thirteen more are there to see them skipped with one thread
         seconds=3600,
     ),
     Suite(
