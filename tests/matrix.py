@@ -28,7 +28,7 @@ KINDS = ("newest", "oldest", "unsupported")
 # Of an interpreter that the oldest stated release has no wheel for, the first that has one.
 FIRST_WHEEL = {("numba", "3.13"): "0.61.0", ("scikit-learn", "3.13"): "1.5.2"}
 # What those hosts allow by their metadata and were not written for: it came later.
-OF_THEIR_TIME = ["pandas<3"]
+OF_THEIR_TIME = ["pandas<3", "scipy<1.16"]
 UNSUPPORTED = ["numba==0.59.1", "joblib==1.3.2", "dask==2024.12.1", "numpy<2"]
 UNSUPPORTED_TESTS = ["tests/test_host_versions.py"]
 LAST_UNSUPPORTED = (3, 12)  # the last Python that all of UNSUPPORTED have wheels for
