@@ -35,8 +35,7 @@ class MapCalls:
     """The calls of one `map` in an executor's group. Each run of it runs the next call that nobody has drawn.
 
     Results are left in a list. What the consumer waits for is a number in `_awaited`: whoever has that result releases
-    `_arrived`. One that comes late, when the consumer has seen the result already, makes the next wait look
-    twice.
+    `_arrived`. One that comes late, when the consumer has seen the result already, makes the next wait look twice.
     """
 
     def __init__(self, tasks: _Tasks, fn: Callable[..., Any]):
