@@ -75,12 +75,12 @@ def served():
             future.result()
 
 def shares(run):
-    # names and parts of the CPU time of those threads that did more than a fifth
+    # names and parts of the CPU time of those threads that did more than a tenth
     was = threads()
     run()
     did = {name: (comm, used - was.get(name, (comm, 0))[1]) for name, (comm, used) in threads().items()}
     total = sum(used for _, used in did.values())
-    return sorted((comm, used / total) for comm, used in did.values() if used > total / 5)
+    return sorted((comm, used / total) for comm, used in did.values() if used > total / 10)
 
 def ours(names):
     return all(name.startswith("composable-") for name in names)

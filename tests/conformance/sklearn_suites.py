@@ -34,10 +34,7 @@ SUITES = (
             uses=calls,
             seconds=2400,
         )
-        for folder, calls in (
-            ("ensemble", 60),
-            ("neighbors", 30),
-            ("cluster", 2),
-        )  # about as many as have more than one job
+        # About as many calls as have more than one job.
+        for folder, calls in (("ensemble", 60), ("neighbors", 30), ("cluster", 2))
     ),
 )
