@@ -156,7 +156,7 @@ def test_sparse_products_in_tasks_run_on_the_arenas_workers():
 served()
 import scipy.sparse
 from sparse_dot_mkl import dot_product_mkl
-x, y = (scipy.sparse.random(1500, 1500, 0.05, "csr", rng=rng) for _ in range(2))
+x, y = (scipy.sparse.random(2000, 2000, 0.05, "csr", rng=rng) for _ in range(2))
 right = (x @ y).toarray()
 for count in (1, 2, 4):
     outs = []
