@@ -22,6 +22,13 @@ from .._blocking import MOST_AT_ONCE
 from ..executor import check_workers
 from .exact import get_exactly
 
+
+def _is_plain(dependencies: Any) -> bool:
+    """Whether the property returns its slot and does nothing else, so that the slot may be read instead."""
+    code = getattr(getattr(dependencies, "fget", None), "__code__", None)
+    return code is not None and code.co_names == ("_dependencies",)
+
+
 _NODE_TYPES = _native.NodeTypes(
     graph_node=spec.GraphNode,
     data_node=spec.DataNode,
@@ -29,6 +36,7 @@ _NODE_TYPES = _native.NodeTypes(
     task_ref=spec.TaskRef,
     alias=spec.Alias,
     execute_subgraph=getattr(spec, "_execute_subgraph", None),
+    plain_dependencies=_is_plain(spec.Task.dependencies),
 )
 # Arguments, or settings of Dask's, that change what its loop does.
 _EXACT_ARGUMENTS = frozenset(["dumps", "get_id", "loads", "pack_exception", "raise_exception"])

@@ -5,15 +5,16 @@
 #include <algorithm>
 #include <atomic>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "bind_error.h"
 #include "bind_nodes.h"
-#include "bind_order.h"
 #include "bind_tasks.h"
 #include "bind_trace.h"
 #include "gil.h"
 #include "graph.h"
+#include "graph_reader.h"
 #include "trace.h"
 
 namespace py = pybind11;
@@ -49,7 +50,9 @@ class Computation {
   std::atomic<int> references_{1};
   const NodeTypes types_;
   std::vector<py::object> keys_;
-  std::vector<NodePlan> plans_;              // of data and missing nodes: unused
+  std::vector<NodePlan> plans_;              // of data nodes: unused
+  std::vector<PyObject*> needed_;            // keys: what each node depends on, as the node itself names it
+  std::vector<py::object> needed_sets_;      // keep them alive
   std::vector<Guarded<py::object>> values_;  // null before it is known and after it was released
   std::vector<Graph::Node> wanted_;
   std::unique_ptr<Graph> graph_;
@@ -89,105 +92,27 @@ void Computation::queue(int turns, bool kept) {
   if (group_->submit(turn.get(), turns, kept)) static_cast<void>(turn.release());
 }
 
-// A large graph does not fit into the caches: what is looked at a few nodes later is asked for now.
-constexpr std::size_t kAhead = 8;
-
-void prefetch(const void* object) noexcept {
-  const auto* bytes = static_cast<const char*>(object);
-  __builtin_prefetch(bytes);
-  __builtin_prefetch(bytes + 64);
-}
-
-// The dependencies of a graph's nodes in order, each asked for `kAhead` nodes before it is given.
-class DependencyReader {
- public:
-  explicit DependencyReader(const std::vector<PyObject*>& nodes) : nodes_(nodes) {}
-
-  py::object operator()(std::size_t node) {
-    if (node + 2 * kAhead < nodes_.size()) prefetch(nodes_[node + 2 * kAhead]);
-    for (; read_ < nodes_.size() && read_ <= node + kAhead; ++read_) {
-      py::object& found = ahead_[read_ % std::size(ahead_)] = dependencies_of(nodes_[read_]);
-      prefetch(found.ptr());
-      prefetch(reinterpret_cast<char*>(found.ptr()) + 128);
-    }
-    return std::move(ahead_[node % std::size(ahead_)]);
-  }
-
- private:
-  const std::vector<PyObject*>& nodes_;
-  py::object ahead_[kAhead + 1];
-  std::size_t read_ = 0;
-};
-
 Computation::Computation(const NodeTypes& types, const py::dict& graph, const py::iterable& wanted, int limit)
     : types_(types), group_(std::make_shared<TaskGroup>(Arena::instance(), limit)) {
-  const std::size_t count = graph.size();
-  keys_.reserve(count);
-  plans_.reserve(count);
-  std::vector<Graph::Kind> kinds;
-  kinds.reserve(count);
-  std::vector<std::uint8_t> is_task;
-  is_task.reserve(count);
-  Graph::Lists dependencies;
-  py::dict nodes;
-  std::vector<PyObject*> all;
-  all.reserve(count);
-  for (auto [key, node] : graph) {
-    nodes[key] = py::int_(keys_.size());
-    keys_.push_back(py::reinterpret_borrow<py::object>(key));
-    all.push_back(node.ptr());
-  }
-  DependencyReader read_dependencies(all);
-  for (std::size_t number = 0; number < count; ++number) {
-    const py::handle node = all[number];
-    const py::object needs = read_dependencies(number);
-    plans_.emplace_back(types_, node);
-    const bool data = py::isinstance(node, types_.data_node);
-    kinds.push_back(data ? Graph::Kind::data : Graph::Kind::task);
-    is_task.push_back(data ? 0 : 1);
-    values_.push_back(data ? py::object(node.attr("value")) : py::object());
-    if (!data) {
-      for (py::handle needed : needs) {
-        PyObject* place = PyDict_GetItemWithError(nodes.ptr(), needed.ptr());
-        if (place == nullptr && PyErr_Occurred() != nullptr) throw py::error_already_set();
-        if (place == nullptr) {  // beyond the graph: numbered behind it
-          const py::int_ more(nodes.size());
-          nodes[needed] = more;
-          keys_.push_back(py::reinterpret_borrow<py::object>(needed));
-          place = more.ptr();
-        }
-        dependencies.nodes.push_back(static_cast<Graph::Node>(PyLong_AsLong(place)));
-      }
-    }
-    dependencies.close();
-  }
-  py::tuple keys(keys_.size());
-  for (std::size_t i = 0; i < keys_.size(); ++i) keys[i] = keys_[i];
-  KeyStrings texts(std::move(keys));
-  std::vector<std::int64_t> priorities = order({dependencies.offsets, dependencies.nodes, is_task}, texts);
-  while (kinds.size() < keys_.size()) {
-    priorities.push_back(static_cast<std::int64_t>(kinds.size()));
-    kinds.push_back(Graph::Kind::missing);
-    values_.emplace_back();
-    dependencies.close();
-  }
+  GraphReader read(types_, graph);
+  std::vector<std::int64_t> priorities = read.order();
   for (py::handle key : wanted) {
-    if (PyObject* place = PyDict_GetItemWithError(nodes.ptr(), key.ptr())) {
-      wanted_.push_back(static_cast<Graph::Node>(PyLong_AsLong(place)));
-    } else if (PyErr_Occurred() != nullptr) {
-      throw py::error_already_set();
-    }
+    if (const Graph::Node node = read.find(key); node >= 0) wanted_.push_back(node);
   }
-  graph_ = std::make_unique<Graph>(std::move(dependencies), std::move(kinds), priorities, wanted_);
+  graph_ = std::make_unique<Graph>(std::move(read.dependencies), std::move(read.kinds), priorities, wanted_);
+  keys_ = std::move(read.keys);
+  plans_ = std::move(read.plans);
+  needed_ = std::move(read.needed);
+  needed_sets_ = std::move(read.needed_sets);
+  values_ = std::move(read.values);
 }
 
 PyObject* Computation::call(Graph::Node node) const {
   const Graph::Lists& dependencies = graph_->dependencies();
-  Guarded<Values> values;
-  for (const Graph::Node* needed = dependencies.begin(node); needed != dependencies.end(node); ++needed) {
-    const auto at = static_cast<std::size_t>(*needed);
-    if (PyDict_SetItem(values.ptr(), keys_[at].ptr(), values_[at].ptr()) != 0) return nullptr;
-  }
+  const Graph::Node* first = dependencies.begin(node);
+  const std::span<PyObject* const> needed(needed_.data() + (first - dependencies.nodes.data()),
+                                          static_cast<std::size_t>(dependencies.end(node) - first));
+  const Values values(needed, first, values_.data());
   // A copy for each task: what it changes is seen by nobody else.
   const auto context = py::reinterpret_steal<py::object>(PyContext_Copy(context_.ptr()));
   if (!context || PyContext_Enter(context.ptr()) != 0) return nullptr;
@@ -209,10 +134,12 @@ PyObject* Computation::call_recorded(Graph::Node node) const {
 }
 
 void Computation::run_next() {
-  Graph::Node next;
-  const Graph::Node node = graph_->take(next);
+  Graph::Node coming[3];
+  const Graph::Node node = graph_->take(coming);
   if (node < 0) return;
-  if (next >= 0) plans_[static_cast<std::size_t>(next)].prefetch();
+  if (coming[2] >= 0) plans_[static_cast<std::size_t>(coming[2])].prefetch_node();
+  if (coming[1] >= 0) plans_[static_cast<std::size_t>(coming[1])].prefetch_call();
+  if (coming[0] >= 0) plans_[static_cast<std::size_t>(coming[0])].prefetch_arguments();
   PyObject* result = trace::on() ? call_recorded(node) : call(node);
   if (result == nullptr) {
     fail(fetch_error());
@@ -308,11 +235,11 @@ class Owner {
 void register_graph(py::module_& module) {
   py::class_<NodeTypes>(module, "NodeTypes")
       .def(py::init([](py::object graph_node, py::object data_node, py::object task, py::object task_ref,
-                       py::object alias, py::object execute_subgraph) {
-             return NodeTypes{graph_node, data_node, task, task_ref, alias, execute_subgraph};
+                       py::object alias, py::object execute_subgraph, bool plain_dependencies) {
+             return NodeTypes{graph_node, data_node, task, task_ref, alias, execute_subgraph, plain_dependencies};
            }),
            py::kw_only(), py::arg("graph_node"), py::arg("data_node"), py::arg("task"), py::arg("task_ref"),
-           py::arg("alias"), py::arg("execute_subgraph"));
+           py::arg("alias"), py::arg("execute_subgraph"), py::arg("plain_dependencies"));
   module.def("is_converted", &is_converted, py::arg("types"), py::arg("graph"));
   py::class_<Owner>(module, "Computation")
       .def(py::init<const NodeTypes&, const py::dict&, const py::iterable&, int>(), py::arg("types"), py::arg("graph"),

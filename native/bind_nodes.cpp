@@ -1,30 +1,11 @@
 #include "bind_nodes.h"
 
+#include <bit>
+#include <cstdint>
 #include <utility>
-
-#include "gil.h"
 
 namespace composable {
 namespace {
-
-PyObject* name_of(const char* text) { return PyUnicode_InternFromString(text); }
-
-// Interned once and kept for good.
-struct Names {
-  PyObject* func = name_of("func");
-  PyObject* args = name_of("args");
-  PyObject* kwargs = name_of("kwargs");
-  PyObject* key = name_of("key");
-  PyObject* target = name_of("target");
-  PyObject* value = name_of("value");
-  PyObject* dependencies = name_of("dependencies");
-  PyObject* call = name_of("__call__");
-};
-
-const Names& names() {
-  static const Names* all = new Names;
-  return *all;
-}
 
 py::object steal(PyObject* object) { return py::reinterpret_steal<py::object>(object); }
 
@@ -36,33 +17,26 @@ bool is_kind_of(py::handle object, const py::object& type) {
   return PyType_IsSubtype(Py_TYPE(object.ptr()), reinterpret_cast<PyTypeObject*>(type.ptr())) != 0;
 }
 
-// Null with KeyError set, as `values[key]`; a new reference.
-PyObject* look_up(const Values& values, PyObject* key) {
-  PyObject* found = PyDict_GetItemWithError(values.ptr(), key);
-  if (found != nullptr) return Py_NewRef(found);
-  if (PyErr_Occurred() == nullptr) PyErr_SetObject(PyExc_KeyError, key);
-  return nullptr;
-}
-
-PyObject* look_up_attribute(const Values& values, py::handle node, PyObject* attribute) {
-  const py::object key = steal(PyObject_GetAttr(node.ptr(), attribute));
-  return key ? look_up(values, key.ptr()) : nullptr;
-}
+// What a task calls.
+struct TaskCall {
+  py::object func, args, kwargs;
+};
 
 PyObject* evaluate(const NodeTypes& types, py::handle node, const Values& values);
 
 // An argument of a task: a reference to another node, a node of its own, or itself.
 PyObject* argument(const NodeTypes& types, PyObject* given, const Values& values) {
-  if (is(given, types.task_ref)) return look_up_attribute(values, given, names().key);
+  if (is(given, types.task_ref) || is_kind_of(given, types.task_ref)) {
+    return values.look_up(given, types.key);
+  }
   if (is_kind_of(given, types.graph_node)) return evaluate(types, given, values);
-  if (is_kind_of(given, types.task_ref)) return look_up_attribute(values, given, names().key);
   return Py_NewRef(given);
 }
 
 // Empty with the error set where the task lacks something.
-TaskCall read_call(py::handle task) {
-  TaskCall call{steal(PyObject_GetAttr(task.ptr(), names().func)), steal(PyObject_GetAttr(task.ptr(), names().args)),
-                steal(PyObject_GetAttr(task.ptr(), names().kwargs))};
+TaskCall read_call(const NodeTypes& types, py::handle task) {
+  TaskCall call{steal(types.func.get(task.ptr())), steal(types.args.get(task.ptr())),
+                steal(types.kwargs.get(task.ptr()))};
   if (!call.func || !call.args || !call.kwargs) return {};
   return call;
 }
@@ -94,8 +68,8 @@ PyObject* call_task(const NodeTypes& types, const TaskCall& call, const Values& 
 bool is_called_as_task(const NodeTypes& types, py::handle node) {
   if (is(node, types.task)) return true;
   if (!is_kind_of(node, types.task)) return false;
-  const py::object own = steal(PyObject_GetAttr(reinterpret_cast<PyObject*>(Py_TYPE(node.ptr())), names().call));
-  const py::object tasks = steal(PyObject_GetAttr(types.task.ptr(), names().call));
+  const py::object own = steal(PyObject_GetAttrString(reinterpret_cast<PyObject*>(Py_TYPE(node.ptr())), "__call__"));
+  const py::object tasks = steal(PyObject_GetAttrString(types.task.ptr(), "__call__"));
   return own && own.is(tasks);
 }
 
@@ -108,13 +82,14 @@ PyObject* call_guarded(const NodeTypes& types, const TaskCall& call, const Value
 }
 
 PyObject* evaluate(const NodeTypes& types, py::handle node, const Values& values) {
-  if (is(node, types.data_node)) return PyObject_GetAttr(node.ptr(), names().value);
-  if (is(node, types.alias)) return look_up_attribute(values, node, names().target);
+  if (is(node, types.data_node)) return types.value.get(node.ptr());
+  if (is(node, types.alias)) return values.look_up(node.ptr(), types.target);
   if (is_called_as_task(types, node)) {
-    const TaskCall call = read_call(node);
+    const TaskCall call = read_call(types, node);
     return call.func ? call_guarded(types, call, values) : nullptr;
   }
-  return in_python([&] { return PyObject_CallOneArg(node.ptr(), values.ptr()); });
+  PyObject* all = values.dict();
+  return all == nullptr ? nullptr : in_python([&] { return PyObject_CallOneArg(node.ptr(), all); });
 }
 
 }  // namespace
@@ -128,8 +103,65 @@ bool is_converted(const NodeTypes& types, py::handle graph) {
   return true;
 }
 
-py::object dependencies_of(py::handle node) {
-  py::object found = steal(PyObject_GetAttr(node.ptr(), names().dependencies));
+PyObject* Values::look_up(PyObject* key) const {
+  if (!dict_) {
+    if (PyObject* found = same(key)) return Py_NewRef(found);
+  }
+  const auto kept = Guarded<py::object>(py::reinterpret_borrow<py::object>(key));
+  PyObject* all = dict();  // an equal key may stand there
+  if (all == nullptr) return nullptr;
+  if (PyObject* found = PyDict_GetItemWithError(all, key)) return Py_NewRef(found);
+  if (PyErr_Occurred() == nullptr) PyErr_SetObject(PyExc_KeyError, key);
+  return nullptr;
+}
+
+PyObject* Values::look_up(PyObject* reference, const Slot& attribute) const {
+  if (PyObject* key = attribute.peek(reference))
+    return look_up(key);  // its count is not touched: it may be in no cache
+  const Guarded<py::object> key(steal(attribute.get(reference)));
+  return key ? look_up(key.ptr()) : nullptr;
+}
+
+PyObject* Values::same(PyObject* key) const {
+  constexpr std::size_t kFew = 8;
+  if (keys_.size() <= kFew) {
+    for (std::size_t i = 0; i < keys_.size(); ++i) {
+      if (keys_[i] == key) return value(i);
+    }
+    return nullptr;
+  }
+  const auto place = [this](PyObject* of) {
+    const auto mixed = reinterpret_cast<std::uintptr_t>(of) * std::uint64_t{0x9e3779b97f4a7c15};
+    std::size_t at = mixed >> (64 - std::countr_zero(table_.size()));
+    while (table_[at].key != nullptr && table_[at].key != of) at = (at + 1) & (table_.size() - 1);
+    return at;
+  };
+  if (table_.empty()) {
+    table_.resize(std::bit_ceil(2 * keys_.size()), Entry{nullptr, nullptr});
+    for (std::size_t i = 0; i < keys_.size(); ++i) table_[place(keys_[i])] = {keys_[i], value(i)};
+  }
+  return table_[place(key)].value;
+}
+
+PyObject* Values::dict() const {
+  if (!dict_) {
+    Guarded<py::object> all(steal(PyDict_New()));
+    if (!all) return nullptr;
+    for (std::size_t i = 0; i < keys_.size(); ++i) {
+      if (PyDict_SetItem(all.ptr(), keys_[i], value(i)) != 0) return nullptr;
+    }
+    dict_ = std::move(all);
+  }
+  return dict_.ptr();
+}
+
+bool is_data(const NodeTypes& types, py::handle node) {
+  return is(node, types.data_node) || is_kind_of(node, types.data_node);
+}
+
+py::object dependencies_of(const NodeTypes& types, py::handle node) {
+  py::object found = steal(types.dependencies.get(node.ptr()));
+  if (found && !PyFrozenSet_CheckExact(found.ptr())) found = steal(PyFrozenSet_New(found.ptr()));
   if (!found) throw py::error_already_set();
   return found;
 }
@@ -148,18 +180,22 @@ struct NodePlan::Fused {
 };
 
 NodePlan::NodePlan(const NodeTypes& types, py::handle node)
-    : types_(&types), node_(py::reinterpret_borrow<py::object>(node)) {
-  if (!is_called_as_task(types, node)) return;
-  call_ = read_call(node);
-  if (!call_.func) throw py::error_already_set();
-  fused_ = unfuse(types, node, call_);
-}
+    : types_(&types), node_(py::reinterpret_borrow<py::object>(node)) {}
 NodePlan::NodePlan(NodePlan&&) noexcept = default;
 NodePlan::~NodePlan() = default;
 
+void NodePlan::prepare() {
+  if (is(node_, types_->task)) fused_ = unfuse();
+}
+
 // Null where the node is not a fused one, or does not look as Task.fuse makes them.
-std::unique_ptr<NodePlan::Fused> NodePlan::unfuse(const NodeTypes& types, py::handle node, const TaskCall& call) {
-  if (!is(node, types.task) || call.func.ptr() != types.execute_subgraph.ptr()) return nullptr;
+std::unique_ptr<NodePlan::Fused> NodePlan::unfuse() const {
+  const NodeTypes& types = *types_;
+  const py::object func = steal(types.func.get(node_.ptr()));
+  if (!func) throw py::error_already_set();
+  if (func.ptr() != types.execute_subgraph.ptr()) return nullptr;
+  const TaskCall call = read_call(types, node_);
+  if (!call.func) throw py::error_already_set();
   if (!PyTuple_Check(call.args.ptr())) return nullptr;
   const auto args = py::reinterpret_borrow<py::tuple>(call.args);
   if (args.size() < 3 || !PyDict_CheckExact(args[0].ptr()) || !PyTuple_Check(args[2].ptr())) return nullptr;
@@ -187,7 +223,7 @@ std::unique_ptr<NodePlan::Fused> NodePlan::unfuse(const NodeTypes& types, py::ha
       continue;  // an input
     }
     if (!is_kind_of(found, types.graph_node)) return nullptr;
-    const py::object needs = dependencies_of(found);
+    const py::object needs = dependencies_of(types, found);
     if (!entered) {
       if (opened.contains(key)) return nullptr;  // a cycle: Dask's to report
       opened.add(key);
@@ -198,6 +234,7 @@ std::unique_ptr<NodePlan::Fused> NodePlan::unfuse(const NodeTypes& types, py::ha
     placed.add(key);
     for (py::handle needed : needs) last_use[needed] = py::int_(fused->steps.size());
     fused->steps.push_back({key, NodePlan(types, found), {}});
+    fused->steps.back().plan.prepare();
   }
   if (fused->steps.size() != inner.size()) return nullptr;  // something beside the output: left to Dask
   for (auto [key, step] : last_use) {
@@ -207,22 +244,29 @@ std::unique_ptr<NodePlan::Fused> NodePlan::unfuse(const NodeTypes& types, py::ha
 }
 
 PyObject* NodePlan::run(const Values& values) const {
-  if (!call_.func) return evaluate(*types_, node_, values);
-  if (!fused_) return call_guarded(*types_, call_, values);
-  Guarded<Values> inside;
+  if (!fused_) return evaluate(*types_, node_, values);
+  Guarded<py::dict> inside;
+  const Values inner(inside);
   for (std::size_t i = 0; i < fused_->inputs.size(); ++i) {
     const Guarded<py::object> value(steal(argument(*types_, fused_->given[i].ptr(), values)));
     if (!value || PyDict_SetItem(inside.ptr(), fused_->inputs[i].ptr(), value.ptr()) != 0) return nullptr;
   }
   for (const Fused::Step& step : fused_->steps) {
-    const Guarded<py::object> value(steal(step.plan.run(inside)));
+    const Guarded<py::object> value(steal(step.plan.run(inner)));
     if (!value) return nullptr;
     for (const py::object& key : step.forgotten) {
       if (in_python([&] { return PyDict_DelItem(inside.ptr(), key.ptr()); }) != 0) return nullptr;
     }
     if (PyDict_SetItem(inside.ptr(), step.key.ptr(), value.ptr()) != 0) return nullptr;
   }
-  return look_up(inside, fused_->out.ptr());
+  return inner.look_up(fused_->out.ptr());
 }
+
+void NodePlan::prefetch_call() const noexcept {
+  prefetch_object(types_->args.peek(node_.ptr()));
+  __builtin_prefetch(types_->kwargs.peek(node_.ptr()));
+}
+
+void NodePlan::prefetch_arguments() const noexcept { prefetch_items(types_->args.peek(node_.ptr())); }
 
 }  // namespace composable

@@ -87,10 +87,7 @@ std::string_view KeyStrings::text(std::int32_t node) {
   if (node >= PyTuple_GET_SIZE(keys_.ptr())) throw py::index_error("there are fewer keys than nodes");
   PyObject* key = PyTuple_GET_ITEM(keys_.ptr(), node);
   if (PyUnicode_CheckExact(key)) return utf8(py::reinterpret_borrow<py::object>(key));
-  if (PyTuple_CheckExact(key)) {
-    std::string text;
-    if (format(key, text)) return texts_.emplace_back(std::move(text));
-  }
+  if (PyTuple_CheckExact(key) && format(key)) return keep(text_);
   auto string = py::reinterpret_steal<py::object>(PyObject_Str(key));
   if (!string) throw py::error_already_set();
   return utf8(std::move(string));
@@ -110,8 +107,22 @@ std::string_view KeyStrings::utf8(py::object string) {
   return {PyBytes_AS_STRING(bytes.ptr()), static_cast<std::size_t>(PyBytes_GET_SIZE(bytes.ptr()))};
 }
 
-// str() of the usual key, ("name", 1, 2), at a fifth of what Python takes; false for others.
-bool KeyStrings::format(PyObject* key, std::string& text) {
+std::string_view KeyStrings::keep(std::string_view text) {
+  constexpr std::size_t kBlock = 1 << 14;
+  if (text.size() > left_) {
+    left_ = std::max(kBlock, text.size());
+    blocks_.push_back(std::make_unique_for_overwrite<char[]>(left_));
+    block_end_ = blocks_.back().get() + left_;
+  }
+  char* kept = block_end_ - left_;
+  text.copy(kept, text.size());
+  left_ -= text.size();
+  return {kept, text.size()};
+}
+
+// str() of the usual key, ("name", 1, 2), at a fifth of what Python takes, into text_; false for others.
+bool KeyStrings::format(PyObject* key) {
+  std::string& text = text_;
   text = '(';
   const Py_ssize_t size = PyTuple_GET_SIZE(key);
   for (Py_ssize_t i = 0; i < size; ++i) {

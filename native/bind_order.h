@@ -3,7 +3,8 @@
 
 #include <pybind11/pybind11.h>
 
-#include <deque>
+#include <cstddef>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -24,14 +25,19 @@ class KeyStrings final : public KeyTexts {
 
  private:
   std::string_view utf8(pybind11::object string);
-  bool format(PyObject* key, std::string& text);
+  bool format(PyObject* key);
+  std::string_view keep(std::string_view text);
   bool plain(PyObject* string);
 
   pybind11::tuple keys_;
   pybind11::function string_;
   PyObject* plain_ = nullptr;  // a string that needs no escapes: the name of the collection, in key after key
   std::vector<pybind11::object> strings_;
-  std::deque<std::string> texts_;
+  std::string text_;  // the one that is being made
+  // Where those that were made stay: many short ones after one another.
+  std::vector<std::unique_ptr<char[]>> blocks_;
+  char* block_end_ = nullptr;  // of the last one
+  std::size_t left_ = 0;       // before it
 };
 
 }  // namespace composable

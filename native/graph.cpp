@@ -86,13 +86,14 @@ int Graph::ready() {
   return static_cast<int>(ready_.size());
 }
 
-Graph::Node Graph::take(Node& next) {
+Graph::Node Graph::take(std::span<Node> coming) {
   std::lock_guard lock(mutex_);
-  next = -1;
+  std::fill(coming.begin(), coming.end(), -1);
   if (stopped_ || ready_.empty()) return -1;
   const Node node = ready_.back();
   ready_.pop_back();
-  if (!ready_.empty()) next = ready_.back();
+  const std::size_t count = std::min(coming.size(), ready_.size());
+  std::copy_n(ready_.rbegin(), count, coming.begin());
   return node;
 }
 

@@ -14,6 +14,7 @@
 
 #include <cstdint>
 #include <mutex>
+#include <span>
 #include <vector>
 
 namespace composable {
@@ -52,8 +53,8 @@ class Graph {
   const Lists& dependencies() const noexcept { return dependencies_; }
   /// Nodes ready now.
   int ready();
-  /// The node to run now, or -1; and the one that would be next if none became ready meanwhile, or -1.
-  Node take(Node& next);
+  /// The node to run now, or -1; and in `coming` those that would follow if none became ready meanwhile, or -1.
+  Node take(std::span<Node> coming = {});
   /// `node` has its value. Appends to `released` the nodes whose values nobody needs any more; returns how many nodes
   /// became ready. After stop(): does nothing.
   int finish(Node node, std::vector<Node>& released);

@@ -65,6 +65,76 @@ def test_a_subclass_of_task_that_is_called_in_its_own_way_is_called():
     assert both(graph, ["b", "c"]) == (6, [6, 6])
 
 
+@pytest.mark.parametrize("count", [2, 40])
+def test_a_key_may_be_equal_to_another_one_without_being_it(count):
+    def key(number):
+        return ("x", float(number))  # a new object each time; an int of that value is the same key
+
+    graph = {("x", number): Task(("x", number), add, number) for number in range(count)}
+    graph["sum"] = Task("sum", add, *(TaskRef(key(i)) for i in range(count)), *(TaskRef(key(i)) for i in range(count)))
+    graph["list"] = List(*(TaskRef(key(i)) for i in range(count)), TaskRef(key(1)))
+    assert both(graph, ["sum", "list"]) == (count * (count - 1), [*range(count), 1])
+
+
+def test_keys_of_one_hash_are_told_apart():
+    assert hash(("x", -1)) == hash(("x", -2))
+    graph = {("x", number): Task(("x", number), add, number) for number in (-1, -2)}
+    graph["difference"] = Task("difference", int.__sub__, TaskRef(("x", -1)), TaskRef(("x", -2)))
+    assert both(graph, "difference") == 1
+
+
+def test_dependencies_of_a_subclass_are_what_it_says_they_are():
+    class More(Task):
+        __slots__ = ()
+
+        @property
+        def dependencies(self):
+            return {("b", len(self.args)), *super().dependencies}  # a set of its own each time
+
+        def __call__(self, values=()):
+            assert type(values) is dict
+            return sorted(values.items(), key=str)
+
+    graph = {"a": Task("a", add, 1), ("b", 1): Task(("b", 1), add, 2), "c": More("c", add, TaskRef("a"))}
+    assert both(graph, "c") == [("a", 1), (("b", 1), 2)]
+
+
+def test_a_reference_that_is_no_dependency_is_not_found():
+    class Fewer(Task):
+        __slots__ = ()
+
+        @property
+        def dependencies(self):
+            return frozenset()
+
+    graph = {"a": Task("a", add, 1), "b": Fewer("b", add, TaskRef("a"))}
+    for run in (get, dask.local.get_sync):
+        with pytest.raises(KeyError, match="a"):
+            run(graph, ["a", "b"])
+
+
+def test_a_slot_that_was_emptied_is_told_by_its_name():
+    task = Task("a", add, 1)
+    del task.args
+    for run in (get, dask.local.get_sync):
+        with pytest.raises(AttributeError, match="args"):
+            run({"a": task}, "a")
+
+
+def test_errors_of_keys_are_told():
+    class Key(str):
+        __slots__ = ()
+
+        def __eq__(self, other):
+            raise ArithmeticError("no comparison")
+
+        __hash__ = str.__hash__
+
+    graph = {Key("a"): Task("a", add, 1), "b": Task("b", add, TaskRef(Key("a")))}
+    with pytest.raises(ArithmeticError, match="no comparison"):
+        get(graph, "b")
+
+
 def fused(*tasks, key=None):
     made = spec.GraphNode.fuse(*tasks, key=key)
     assert made.func is spec._execute_subgraph
@@ -147,6 +217,13 @@ def test_missing_dependencies_and_keys_are_told_as_dask_tells_them():
         get(graph, ["b", "elsewhere"])
     with pytest.raises(RuntimeError, match="Cycle detected"):
         get({"a": Task("a", add, TaskRef("b")), "b": Task("b", add, TaskRef("a"))}, "a")
+
+
+def test_more_keys_are_missing_than_are_there():
+    graph = {"a": Task("a", add, *(TaskRef(f"missing-{i}") for i in range(100)))}
+    with pytest.raises(ValueError, match=r"Missing dependency missing-\d+ for dependents \{'a'\}"):
+        get(graph, "a")
+    assert get(graph | {"b": Task("b", add, 1)}, "b") == 1
 
 
 def test_what_a_node_holds_is_freed_when_the_graph_is_done_or_failed():

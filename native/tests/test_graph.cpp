@@ -32,7 +32,7 @@ struct Made {
   /// Runs all with one thread; the order, and what was released after each.
   std::vector<Node> run() {
     std::vector<Node> order;
-    for (Node node, next; (node = graph.take(next)) >= 0;) {
+    for (Node node; (node = graph.take()) >= 0;) {
       order.push_back(node);
       released.emplace_back();
       graph.finish(node, released.back());
@@ -41,11 +41,6 @@ struct Made {
   }
   std::vector<std::vector<Node>> released;
 };
-
-Node take(Graph& graph) {
-  Node next;
-  return graph.take(next);
-}
 
 std::vector<std::int64_t> rising(std::size_t count) {
   std::vector<std::int64_t> priorities(count);
@@ -59,16 +54,18 @@ TEST(empty_graph_is_complete) {
   Made made({}, {}, {});
   CHECK(made.graph.complete());
   CHECK(made.graph.accessible());
-  CHECK(take(made.graph) == -1);
+  CHECK(made.graph.take() == -1);
 }
 
-TEST(take_tells_what_would_be_next) {
-  Made made({{}, {}, {0, 1}}, rising(3), {2});
-  Node next;
-  CHECK(made.graph.take(next) == 0);
-  CHECK(next == 1);
-  CHECK(made.graph.take(next) == 1);
-  CHECK(next == -1);
+TEST(take_tells_what_would_follow) {
+  Made made({{}, {}, {}, {0, 1}}, rising(4), {2, 3});
+  Node coming[2];
+  CHECK(made.graph.take(coming) == 0);
+  CHECK(coming[0] == 1);
+  CHECK(coming[1] == 2);
+  CHECK(made.graph.take(coming) == 1);
+  CHECK(coming[0] == 2);
+  CHECK(coming[1] == -1);
 }
 
 TEST(priorities_need_not_be_places) {
@@ -125,10 +122,10 @@ TEST(a_cycle_is_not_accessible) {
 
 TEST(after_a_stop_nothing_is_taken_and_late_ends_change_nothing) {
   Made made({{}, {}, {0}}, rising(3), {1, 2});
-  const Node running = take(made.graph);
+  const Node running = made.graph.take();
   CHECK(made.graph.stop());
   CHECK(!made.graph.stop());
-  CHECK(take(made.graph) == -1);
+  CHECK(made.graph.take() == -1);
   std::vector<Node> released;
   CHECK(made.graph.finish(running, released) == 0);
   CHECK(released.empty());
@@ -164,7 +161,7 @@ TEST(threads_run_every_node_once_and_after_its_dependencies) {
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&] {
       while (!made.graph.complete()) {
-        const Node node = take(made.graph);
+        const Node node = made.graph.take();
         if (node < 0) {
           std::this_thread::yield();
           continue;

@@ -49,6 +49,7 @@ class NodeTypes:
         task_ref: type,
         alias: type,
         execute_subgraph: Callable[..., Any] | None,
+        plain_dependencies: bool,
     ) -> None: ...
 
 class Computation:
