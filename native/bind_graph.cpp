@@ -58,6 +58,7 @@ class Computation {
   std::unique_ptr<Graph> graph_;
   const std::shared_ptr<TaskGroup> group_;
   py::object context_;
+  std::atomic<Graph::Node> nearly_{-1};  // may become ready soon
   std::atomic<PyObject*> error_{nullptr};
 };
 
@@ -140,17 +141,26 @@ void Computation::run_next() {
   if (coming[2] >= 0) plans_[static_cast<std::size_t>(coming[2])].prefetch_node();
   if (coming[1] >= 0) plans_[static_cast<std::size_t>(coming[1])].prefetch_call();
   if (coming[0] >= 0) plans_[static_cast<std::size_t>(coming[0])].prefetch_arguments();
+  if (const Graph::Node nearly = nearly_.load(std::memory_order_relaxed); nearly >= 0) {
+    nearly_.store(-1, std::memory_order_relaxed);
+    plans_[static_cast<std::size_t>(nearly)].prefetch_call();
+  }
   PyObject* result = trace::on() ? call_recorded(node) : call(node);
   if (result == nullptr) {
     fail(fetch_error());
     return;
   }
   values_[static_cast<std::size_t>(node)] = py::reinterpret_steal<py::object>(result);
-  std::vector<Graph::Node> released;
-  const int ready = graph_->finish(node, released);
+  const Graph::Outcome outcome = graph_->finish(node);
+  if (outcome.nearly >= 0) {
+    plans_[static_cast<std::size_t>(outcome.nearly)].prefetch_node();
+    nearly_.store(outcome.nearly, std::memory_order_relaxed);
+  }
   // Outside every lock: destructors run code of the user's.
-  for (Graph::Node gone : released) const Guarded<py::object> last(std::move(values_[static_cast<std::size_t>(gone)]));
-  if (ready > 0) queue(ready, true);
+  for (Graph::Node gone : outcome.released) {
+    const Guarded<py::object> last(std::move(values_[static_cast<std::size_t>(gone)]));
+  }
+  if (outcome.ready > 0) queue(outcome.ready, true);
 }
 
 // The first error stops the graph; nodes that run now end unseen.

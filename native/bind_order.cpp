@@ -9,6 +9,8 @@
 #include <limits>
 #include <stdexcept>
 
+#include "slot.h"
+
 namespace py = pybind11;
 
 namespace composable {
@@ -91,6 +93,16 @@ std::string_view KeyStrings::text(std::int32_t node) {
   auto string = py::reinterpret_steal<py::object>(PyObject_Str(key));
   if (!string) throw py::error_already_set();
   return utf8(std::move(string));
+}
+
+void KeyStrings::expect(std::int32_t node, bool soon) noexcept {
+  if (!keys_ || node >= PyTuple_GET_SIZE(keys_.ptr())) return;
+  PyObject* key = PyTuple_GET_ITEM(keys_.ptr(), node);
+  if (soon) {
+    prefetch_items(key);
+  } else {
+    prefetch_object(key);
+  }
 }
 
 std::string_view KeyStrings::utf8(py::object string) {

@@ -22,6 +22,7 @@ class KeyStrings final : public KeyTexts {
   explicit KeyStrings(pybind11::function string) : string_(std::move(string)) {}
 
   std::string_view text(std::int32_t node) override;
+  void expect(std::int32_t node, bool soon) noexcept override;
 
  private:
   std::string_view utf8(pybind11::object string);

@@ -97,19 +97,23 @@ Graph::Node Graph::take(std::span<Node> coming) {
   return node;
 }
 
-int Graph::finish(Node node, std::vector<Node>& released) {
+Graph::Outcome Graph::finish(Node node) {
+  Outcome outcome;
   std::lock_guard lock(mutex_);
-  if (stopped_) return 0;
-  const std::size_t before = ready_.size();
+  if (stopped_) return outcome;
   for (const Node* dependent = dependents_.begin(node); dependent != dependents_.end(node); ++dependent) {
-    if (--remaining_[static_cast<std::size_t>(*dependent)] == 0) ready_.push_back(*dependent);
+    const std::int32_t left = --remaining_[static_cast<std::size_t>(*dependent)];
+    if (left == 1) outcome.nearly = *dependent;
+    if (left > 0) continue;
+    ready_.push_back(*dependent);
+    ++outcome.ready;
   }
   for (const Node* dependency = dependencies_.begin(node); dependency != dependencies_.end(node); ++dependency) {
     const auto at = static_cast<std::size_t>(*dependency);
-    if (--users_[at] == 0 && !wanted_[at]) released.push_back(*dependency);
+    if (--users_[at] == 0 && !wanted_[at]) outcome.released.push_back(*dependency);
   }
   --unfinished_;
-  return static_cast<int>(ready_.size() - before);
+  return outcome;
 }
 
 bool Graph::stop() {

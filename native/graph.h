@@ -55,9 +55,14 @@ class Graph {
   int ready();
   /// The node to run now, or -1; and in `coming` those that would follow if none became ready meanwhile, or -1.
   Node take(std::span<Node> coming = {});
-  /// `node` has its value. Appends to `released` the nodes whose values nobody needs any more; returns how many nodes
-  /// became ready. After stop(): does nothing.
-  int finish(Node node, std::vector<Node>& released);
+  /// What came of a node that has its value.
+  struct Outcome {
+    int ready = 0;               // so many nodes became ready
+    Node nearly = -1;            // one that waits for a single other node now
+    std::vector<Node> released;  // nobody needs their values any more
+  };
+  /// `node` has its value. After stop(): does nothing.
+  Outcome finish(Node node);
   /// False if it was stopped before.
   bool stop();
   bool stopped();

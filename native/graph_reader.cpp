@@ -75,7 +75,7 @@ void GraphReader::read_nodes(const NodeTypes& types, const std::vector<PyObject*
 void GraphReader::number_dependencies() {
   dependencies.nodes.reserve(needed.size());
   const auto key = [this](std::size_t at) { return needed[at]; };
-  index_->find_all(needed.size(), key, [this](std::size_t at, Py_hash_t hash, Graph::Node found) {
+  index_->find_all(needed.size(), key, [this](std::size_t at, KeyIndex::Hash hash, Graph::Node found) {
     if (found < 0) {  // beyond the graph: numbered behind it
       found = static_cast<Graph::Node>(keys.size());
       keys.push_back(py::reinterpret_borrow<py::object>(needed[at]));

@@ -16,29 +16,27 @@ namespace composable {
 class KeyIndex {
  public:
   using Number = std::int32_t;
+  using Hash = std::uint32_t;
 
   /// Numbers `keys` by their places; no two of them are equal. Keys may be added to the vector, see add(). Throws what
   /// their `__hash__` raises.
   explicit KeyIndex(const std::vector<py::object>& keys) : keys_(keys), table_(std::bit_ceil(2 * keys.size() + 2)) {
-    std::vector<Py_hash_t> hashes;
-    hashes.reserve(keys.size());
     hash_all(
         keys.size(), [&](std::size_t at) { return keys[at].ptr(); },
-        [&](std::size_t, Py_hash_t hash) { hashes.push_back(hash); });
-    for (std::size_t at = 0; at < hashes.size(); ++at) insert(hashes[at], static_cast<Number>(at));
+        [this](std::size_t at, Hash hash) { insert(hash, static_cast<Number>(at)); });
   }
 
   /// The numbers of `count` keys, key(0), key(1), ... to found(at, hash, number): -1 if there is none. Throws what
   /// their `__hash__` and `__eq__` raise.
   template <typename Key, typename Found>
   void find_all(std::size_t count, const Key& key, const Found& found) const {
-    hash_all(count, key, [&](std::size_t at, Py_hash_t hash) { found(at, hash, find(key(at), hash)); });
+    hash_all(count, key, [&](std::size_t at, Hash hash) { found(at, hash, find(key(at), hash)); });
   }
 
   Number find(PyObject* key) const { return find(key, hash_of(key)); }
 
   /// Numbers the last of the keys, which was not among them before.
-  void add_last(Py_hash_t hash) {
+  void add_last(Hash hash) {
     if (2 * keys_.size() > table_.size()) {
       std::vector<Entry> old(4 * table_.size());
       std::swap(table_, old);
@@ -51,14 +49,15 @@ class KeyIndex {
 
  private:
   struct Entry {
-    Py_hash_t hash = 0;
+    Hash hash = 0;
     Number number = -1;
   };
 
-  static Py_hash_t hash_of(PyObject* key) {
+  // The upper half of Python's hash after every bit of it has reached there.
+  static Hash hash_of(PyObject* key) {
     const Py_hash_t hash = PyObject_Hash(key);
     if (hash == -1) throw py::error_already_set();
-    return hash;
+    return static_cast<Hash>((static_cast<std::uint64_t>(hash) * 0x9e3779b97f4a7c15) >> 32);
   }
 
   // Keys of large graphs are in no cache: each is asked for two steps before it is hashed, its place in the table one
@@ -66,7 +65,7 @@ class KeyIndex {
   template <typename Key, typename Hashed>
   void hash_all(std::size_t count, const Key& key, const Hashed& hashed) const {
     constexpr std::size_t kAhead = 8;
-    Py_hash_t hashes[kAhead];
+    Hash hashes[kAhead];
     for (std::size_t step = 0; step < count + 3 * kAhead; ++step) {
       if (step < count) prefetch_object(key(step));
       if (const std::size_t at = step - kAhead; step >= kAhead && at < count) prefetch_items(key(at));
@@ -78,18 +77,16 @@ class KeyIndex {
     }
   }
 
-  std::size_t start(Py_hash_t hash) const noexcept {
-    return (static_cast<std::uint64_t>(hash) * 0x9e3779b97f4a7c15) >> (64 - std::countr_zero(table_.size()));
-  }
+  std::size_t start(Hash hash) const noexcept { return hash >> (32 - std::countr_zero(table_.size())); }
   std::size_t next(std::size_t place) const noexcept { return (place + 1) & (table_.size() - 1); }
 
-  void insert(Py_hash_t hash, Number number) noexcept {
+  void insert(Hash hash, Number number) noexcept {
     std::size_t place = start(hash);
     while (table_[place].number >= 0) place = next(place);
     table_[place] = {hash, number};
   }
 
-  Number find(PyObject* key, Py_hash_t hash) const {
+  Number find(PyObject* key, Hash hash) const {
     for (std::size_t place = start(hash); table_[place].number >= 0; place = next(place)) {
       if (table_[place].hash != hash) continue;
       PyObject* known = keys_[static_cast<std::size_t>(table_[place].number)].ptr();

@@ -34,6 +34,8 @@ struct OrderGraph {
 class KeyTexts {
  public:
   virtual std::string_view text(std::int32_t node) = 0;
+  /// The text of `node` will be asked for; `soon`: within a few others. A hint, to fetch it from memory meanwhile.
+  virtual void expect(std::int32_t /*node*/, bool /*soon*/) noexcept {}
 
  protected:
   ~KeyTexts() = default;

@@ -32,10 +32,10 @@ class NodeSet {
 }  // namespace
 
 Links::Links(std::span<const std::int32_t> lengths) : rows_(lengths.size()) {
-  std::size_t begin = 0;
+  std::uint32_t begin = 0;
   for (std::size_t i = 0; i < lengths.size(); ++i) {
     rows_[i] = {begin, 0};
-    begin += at(lengths[i]);
+    begin += static_cast<std::uint32_t>(lengths[i]);
   }
   nodes_.resize(begin);
 }

@@ -38,8 +38,7 @@ class Links {
 
  private:
   struct Row {
-    std::size_t begin;
-    std::uint32_t size;
+    std::uint32_t begin, size;
   };
   std::vector<Row> rows_;
   std::vector<Node> nodes_;

@@ -44,6 +44,9 @@ SortKeys::SortKeys(const Graph& graph, KeyTexts& texts)
 bool SortKeys::less(Node a, Node b) {
   if (const int order = compare_weights(a, b); order != 0) return order < 0;
   if (a == b) return false;
+  for (Node node : {a, b}) {
+    if (texts_[at(node)].data() == nullptr) source_.expect(node, true);
+  }
   if (const int order = text(a).compare(text(b)); order != 0) return order < 0;
   return a < b;
 }
@@ -108,10 +111,13 @@ void SortKeys::sort_by_text(std::span<Node> nodes) {
   entries.reserve(nodes.size());
   const std::string_view first = text(nodes[0]);
   std::size_t skipped = first.size();
-  for (Node node : nodes) {
-    const std::string_view whole = text(node);
+  constexpr std::size_t kAhead = 8;
+  for (std::size_t i = 0; i < nodes.size(); ++i) {
+    if (i + 2 * kAhead < nodes.size()) source_.expect(nodes[i + 2 * kAhead], false);
+    if (i + kAhead < nodes.size()) source_.expect(nodes[i + kAhead], true);
+    const std::string_view whole = text(nodes[i]);
     skipped = common(first, whole, skipped);
-    entries.push_back({0, whole, node});
+    entries.push_back({0, whole, nodes[i]});
   }
   for (Entry& entry : entries) {
     entry.rest.remove_prefix(skipped);

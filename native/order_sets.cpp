@@ -21,8 +21,12 @@ std::uint64_t hash(std::span<const Interval> intervals) noexcept {
 }  // namespace
 
 ConnectedSets::ConnectedSets(const Links& links, std::span<const Node> order, Node size) : set_of_(at(size), 0) {
+  // Room, not memory: what is not written is not given by the kernel. Growth would copy it, time and again.
+  sets_.reserve(order.size());
+  intervals_.reserve(order.size());
   std::vector<SetId> distinct;
   std::vector<Node> seen_by;  // by set
+  seen_by.reserve(order.size());
   std::int32_t ends = 0;
   for (Node node : order) {
     const std::span<const Node> row = links[node];

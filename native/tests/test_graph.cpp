@@ -34,8 +34,7 @@ struct Made {
     std::vector<Node> order;
     for (Node node; (node = graph.take()) >= 0;) {
       order.push_back(node);
-      released.emplace_back();
-      graph.finish(node, released.back());
+      released.push_back(graph.finish(node).released);
     }
     return order;
   }
@@ -66,6 +65,17 @@ TEST(take_tells_what_would_follow) {
   CHECK(made.graph.take(coming) == 1);
   CHECK(coming[0] == 2);
   CHECK(coming[1] == -1);
+}
+
+TEST(finish_tells_what_became_ready_and_what_waits_for_one_more) {
+  Made made({{}, {}, {0, 1}, {1}}, rising(4), {2, 3});
+  const Graph::Outcome first = made.graph.finish(made.graph.take());
+  CHECK(first.ready == 0);
+  CHECK(first.nearly == 2);
+  CHECK(first.released == std::vector<Node>{});
+  const Graph::Outcome second = made.graph.finish(made.graph.take());
+  CHECK(second.ready == 2);
+  CHECK(second.nearly == -1);
 }
 
 TEST(priorities_need_not_be_places) {
@@ -126,9 +136,9 @@ TEST(after_a_stop_nothing_is_taken_and_late_ends_change_nothing) {
   CHECK(made.graph.stop());
   CHECK(!made.graph.stop());
   CHECK(made.graph.take() == -1);
-  std::vector<Node> released;
-  CHECK(made.graph.finish(running, released) == 0);
-  CHECK(released.empty());
+  const Graph::Outcome outcome = made.graph.finish(running);
+  CHECK(outcome.ready == 0);
+  CHECK(outcome.released.empty());
   CHECK(!made.graph.complete());
   CHECK(made.graph.stopped());
 }
@@ -170,9 +180,7 @@ TEST(threads_run_every_node_once_and_after_its_dependencies) {
           if (runs[static_cast<std::size_t>(needed)].load() != 1) early.fetch_add(1);
         }
         runs[static_cast<std::size_t>(node)].fetch_add(1);
-        std::vector<Node> released;
-        made.graph.finish(node, released);
-        released_all.fetch_add(static_cast<int>(released.size()));
+        released_all.fetch_add(static_cast<int>(made.graph.finish(node).released.size()));
       }
     });
   }
