@@ -1,5 +1,6 @@
 #include "bind_nodes.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstdint>
 #include <utility>
@@ -96,11 +97,20 @@ PyObject* evaluate(const NodeTypes& types, py::handle node, const Values& values
 
 bool is_converted(const NodeTypes& types, py::handle graph) {
   if (!PyDict_CheckExact(graph.ptr())) return false;
-  PyObject *key, *node;
-  for (Py_ssize_t place = 0; PyDict_Next(graph.ptr(), &place, &key, &node) != 0;) {
-    if (!is_kind_of(node, types.graph_node) || is_kind_of(node, types.alias)) return false;
+  // Types of nodes are few, their nodes many and in no cache: those are asked for some steps before.
+  constexpr Py_ssize_t kAhead = 16;
+  PyObject *key, *node, *coming[kAhead] = {};
+  Py_ssize_t seen = 0, place = 0;
+  const auto fits = [&](PyObject* each) {
+    return is_kind_of(each, types.graph_node) && !is_kind_of(each, types.alias);
+  };
+  for (; PyDict_Next(graph.ptr(), &place, &key, &node) != 0; ++seen) {
+    PyObject*& slot = coming[seen % kAhead];
+    if (slot != nullptr && !fits(slot)) return false;
+    slot = node;
+    __builtin_prefetch(node);
   }
-  return true;
+  return std::all_of(coming, coming + std::min(seen, kAhead), fits);
 }
 
 PyObject* Values::look_up(PyObject* key) const {
@@ -116,8 +126,8 @@ PyObject* Values::look_up(PyObject* key) const {
 }
 
 PyObject* Values::look_up(PyObject* reference, const Slot& attribute) const {
-  if (PyObject* key = attribute.peek(reference))
-    return look_up(key);  // its count is not touched: it may be in no cache
+  // Not counted as a reference where that can be spared: the key may be in no cache.
+  if (PyObject* key = attribute.peek(reference)) return look_up(key);
   const Guarded<py::object> key(steal(attribute.get(reference)));
   return key ? look_up(key.ptr()) : nullptr;
 }

@@ -70,8 +70,12 @@ py::list order_numbers(const py::object& offsets, const py::object& targets, con
   const auto rows = numbers<std::int32_t>(offsets);
   const auto nodes = numbers<std::int32_t>(targets);
   const auto tasks = numbers<std::uint8_t>(is_task);
-  KeyStrings texts = PyCallable_Check(keys.ptr()) != 0 ? KeyStrings(py::reinterpret_borrow<py::function>(keys))
-                                                       : KeyStrings(py::tuple(keys));
+  const bool callable = PyCallable_Check(keys.ptr()) != 0;
+  std::vector<py::object> kept;
+  if (!callable) {
+    for (py::handle key : py::tuple(keys)) kept.push_back(py::reinterpret_borrow<py::object>(key));
+  }
+  KeyStrings texts = callable ? KeyStrings(py::reinterpret_borrow<py::function>(keys)) : KeyStrings(kept);
   const std::vector<std::int64_t> priorities = order({rows, nodes, tasks}, texts);
   py::list result(priorities.size());
   for (std::size_t i = 0; i < priorities.size(); ++i) {
@@ -86,8 +90,8 @@ py::list order_numbers(const py::object& offsets, const py::object& targets, con
 
 std::string_view KeyStrings::text(std::int32_t node) {
   if (string_) return utf8(string_(node));
-  if (node >= PyTuple_GET_SIZE(keys_.ptr())) throw py::index_error("there are fewer keys than nodes");
-  PyObject* key = PyTuple_GET_ITEM(keys_.ptr(), node);
+  if (static_cast<std::size_t>(node) >= keys_.size()) throw py::index_error("there are fewer keys than nodes");
+  PyObject* key = keys_[static_cast<std::size_t>(node)].ptr();
   if (PyUnicode_CheckExact(key)) return utf8(py::reinterpret_borrow<py::object>(key));
   if (PyTuple_CheckExact(key) && format(key)) return keep(text_);
   auto string = py::reinterpret_steal<py::object>(PyObject_Str(key));
@@ -96,8 +100,8 @@ std::string_view KeyStrings::text(std::int32_t node) {
 }
 
 void KeyStrings::expect(std::int32_t node, bool soon) noexcept {
-  if (!keys_ || node >= PyTuple_GET_SIZE(keys_.ptr())) return;
-  PyObject* key = PyTuple_GET_ITEM(keys_.ptr(), node);
+  if (static_cast<std::size_t>(node) >= keys_.size()) return;
+  PyObject* key = keys_[static_cast<std::size_t>(node)].ptr();
   if (soon) {
     prefetch_items(key);
   } else {

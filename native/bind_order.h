@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -16,8 +17,8 @@ namespace composable {
 /// Needs the GIL throughout. Python's errors come out of order() as pybind11::error_already_set.
 class KeyStrings final : public KeyTexts {
  public:
-  /// The keys by node, then the external ones; kept alive.
-  explicit KeyStrings(pybind11::tuple keys) : keys_(std::move(keys)) {}
+  /// The keys by node, then the external ones. They must live as long.
+  explicit KeyStrings(std::span<const pybind11::object> keys) : keys_(keys) {}
   /// Calls `string(node)` for each text.
   explicit KeyStrings(pybind11::function string) : string_(std::move(string)) {}
 
@@ -30,7 +31,7 @@ class KeyStrings final : public KeyTexts {
   std::string_view keep(std::string_view text);
   bool plain(PyObject* string);
 
-  pybind11::tuple keys_;
+  std::span<const pybind11::object> keys_;
   pybind11::function string_;
   PyObject* plain_ = nullptr;  // a string that needs no escapes: the name of the collection, in key after key
   std::vector<pybind11::object> strings_;

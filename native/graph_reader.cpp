@@ -89,9 +89,7 @@ void GraphReader::number_dependencies() {
 }
 
 std::vector<std::int64_t> GraphReader::order() const {
-  py::tuple all(keys.size());
-  for (std::size_t at = 0; at < keys.size(); ++at) all[at] = keys[at];
-  KeyStrings texts(std::move(all));
+  KeyStrings texts(keys);
   const auto offsets = std::span(dependencies.offsets).first(is_task_.size() + 1);
   std::vector<std::int64_t> priorities = composable::order({offsets, dependencies.nodes, is_task_}, texts);
   while (priorities.size() < keys.size()) priorities.push_back(static_cast<std::int64_t>(priorities.size()));

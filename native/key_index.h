@@ -5,7 +5,6 @@
 
 #include <bit>
 #include <cstdint>
-#include <span>
 #include <utility>
 #include <vector>
 
@@ -18,8 +17,8 @@ class KeyIndex {
   using Number = std::int32_t;
   using Hash = std::uint32_t;
 
-  /// Numbers `keys` by their places; no two of them are equal. Keys may be added to the vector, see add(). Throws what
-  /// their `__hash__` raises.
+  /// Numbers `keys` by their places; no two of them are equal. Keys may be added to the vector, see add_last(). Throws
+  /// what their `__hash__` raises.
   explicit KeyIndex(const std::vector<py::object>& keys) : keys_(keys), table_(std::bit_ceil(2 * keys.size() + 2)) {
     hash_all(
         keys.size(), [&](std::size_t at) { return keys[at].ptr(); },
