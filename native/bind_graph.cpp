@@ -14,7 +14,7 @@
 #include "bind_trace.h"
 #include "gil.h"
 #include "graph.h"
-#include "graph_reader.h"
+#include "bind_graph_reader.h"
 #include "trace.h"
 
 namespace py = pybind11;

@@ -10,7 +10,7 @@
 
 #include "gil.h"
 #include "graph.h"
-#include "slot.h"
+#include "bind_slot.h"
 
 namespace composable {
 

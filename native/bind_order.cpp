@@ -9,7 +9,7 @@
 #include <limits>
 #include <stdexcept>
 
-#include "slot.h"
+#include "bind_slot.h"
 
 namespace py = pybind11;
 

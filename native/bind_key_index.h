@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "slot.h"
+#include "bind_slot.h"
 
 namespace composable {
 

@@ -13,7 +13,7 @@
 #include "bind_nodes.h"
 #include "gil.h"
 #include "graph.h"
-#include "key_index.h"
+#include "bind_key_index.h"
 
 namespace composable {
 

@@ -1,11 +1,11 @@
-#include "graph_reader.h"
+#include "bind_graph_reader.h"
 
 #include <span>
 #include <utility>
 
 #include "bind_order.h"
 #include "order.h"
-#include "slot.h"
+#include "bind_slot.h"
 
 namespace composable {
 namespace {
