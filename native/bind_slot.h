@@ -5,9 +5,6 @@
 #include <pybind11/pybind11.h>
 #include <structmember.h>
 
-#include <cstddef>
-#include <string>
-
 namespace composable {
 
 namespace py = pybind11;

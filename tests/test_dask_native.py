@@ -76,6 +76,13 @@ def test_a_key_may_be_equal_to_another_one_without_being_it(count):
     assert both(graph, ["sum", "list"]) == (count * (count - 1), [*range(count), 1])
 
 
+@pytest.mark.parametrize("place", [0, 15, 16, 17, 39])
+def test_one_node_to_convert_among_many_is_found(place):
+    graph = {number: Task(number, add, number) for number in range(40)}
+    graph[place] = (add, 100, (place + 1) % 40)
+    assert both(graph, place) == 100 + (place + 1) % 40
+
+
 def test_keys_of_one_hash_are_told_apart():
     assert hash(("x", -1)) == hash(("x", -2))
     graph = {("x", number): Task(("x", number), add, number) for number in (-1, -2)}
