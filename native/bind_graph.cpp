@@ -9,12 +9,12 @@
 #include <string>
 
 #include "bind_error.h"
+#include "bind_graph_reader.h"
 #include "bind_nodes.h"
 #include "bind_tasks.h"
 #include "bind_trace.h"
 #include "gil.h"
 #include "graph.h"
-#include "bind_graph_reader.h"
 #include "trace.h"
 
 namespace py = pybind11;

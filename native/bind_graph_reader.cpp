@@ -4,8 +4,8 @@
 #include <utility>
 
 #include "bind_order.h"
-#include "order.h"
 #include "bind_slot.h"
+#include "order.h"
 
 namespace composable {
 namespace {

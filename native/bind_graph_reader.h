@@ -10,10 +10,10 @@
 #include <optional>
 #include <vector>
 
+#include "bind_key_index.h"
 #include "bind_nodes.h"
 #include "gil.h"
 #include "graph.h"
-#include "bind_key_index.h"
 
 namespace composable {
 

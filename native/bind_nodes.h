@@ -8,9 +8,9 @@
 #include <span>
 #include <vector>
 
+#include "bind_slot.h"
 #include "gil.h"
 #include "graph.h"
-#include "bind_slot.h"
 
 namespace composable {
 
