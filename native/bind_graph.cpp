@@ -59,7 +59,8 @@ class Computation {
   const std::shared_ptr<TaskGroup> group_;
   py::object context_;
   std::atomic<Graph::Node> nearly_{-1};  // may become ready soon
-  std::atomic<PyObject*> error_{nullptr};
+  bool failed_ = false;                  // with the GIL, as error_
+  Guarded<py::object> error_;            // the first, until compute() takes it
 };
 
 // What is queued: a turn for every ready node. Whose turn it is is decided when it runs, as late as possible.
@@ -165,11 +166,10 @@ void Computation::run_next() {
 
 // The first error stops the graph; nodes that run now end unseen.
 void Computation::fail(PyObject* error) {
-  PyObject* none = nullptr;
-  if (!error_.compare_exchange_strong(none, error, std::memory_order_acq_rel)) {
-    Py_DECREF(error);
-    return;
-  }
+  Guarded<py::object> held(py::reinterpret_steal<py::object>(error));
+  if (failed_) return;
+  failed_ = true;
+  error_ = std::move(held);
   give_up();
   group_->nudge();
 }
@@ -204,15 +204,15 @@ py::dict Computation::compute() {
       // A thread of the program sleeps, as under Dask's threads: Ctrl-C and errors reach it at once. One that is in a
       // task runs nodes of this graph meanwhile.
       help_group(
-          *group_, [this] { return error_.load(std::memory_order_acquire) != nullptr; },
-          in_task ? TaskGroup::Watch::work : TaskGroup::Watch::nudges, std::nullopt);
+          *group_, [this] { return failed_; }, in_task ? TaskGroup::Watch::work : TaskGroup::Watch::nudges,
+          std::nullopt);
     } catch (...) {
       give_up();
       throw;
     }
   }
-  if (PyObject* error = error_.exchange(nullptr, std::memory_order_acq_rel)) {
-    restore_error(error);
+  if (error_) {
+    restore_error(error_.release().ptr());
     throw py::error_already_set();
   }
   if (!graph_->complete()) {

@@ -9,6 +9,7 @@ import multiprocessing.pool as mp
 import sys
 import threading
 import time
+import weakref
 
 import dask.threaded
 import pytest
@@ -162,6 +163,36 @@ def test_of_several_errors_at_once_one_is_raised_and_the_next_call_is_right(form
             futures = [pool.submit(both, i) for i in range(2)]
             assert [type(future.exception(30)) for future in futures] == [KeyError, IndexError]
     assert get({"x": (abs, -1)}, "x") == 1
+
+
+@pytest.mark.parametrize("door", ["dask", "map", "submit"])
+def test_an_error_that_comes_when_its_call_has_raised_another_is_not_kept(door):
+    begun, raised, gone, kept = threading.Event(), threading.Event(), threading.Event(), []
+
+    def task(number):
+        if number == 0:
+            begun.wait(30)
+            raise KeyError
+        begun.set()
+        raised.wait(30)
+        error = Base()
+        kept.append(weakref.ref(error, lambda _: gone.set()))
+        raise error
+
+    with Executor(2) as pool, pytest.raises(KeyError):
+        try:
+            {
+                "dask": lambda: get({"x": (task, 0), "y": (task, 1)}, ["x", "y"]),
+                "map": lambda: list(pool.map(task, range(2))),
+                "submit": lambda: [future.result() for future in [pool.submit(task, i) for i in range(2)]],
+            }[door]()
+        finally:
+            raised.set()
+    for _ in range(100):
+        gc.collect()
+        if gone.wait(0.1):
+            break
+    assert kept and kept[0]() is None
 
 
 # --- beside the result
