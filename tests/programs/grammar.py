@@ -37,7 +37,7 @@ def outcome(node: Node) -> Outcome:
         case "raise":
             return Outcome(0, frozenset([(options["error"], options["mark"])]))
         case "bad":
-            return Outcome(0, frozenset([("ValueError", options["at"] % 4)]))
+            return Outcome(0, frozenset([("ValueError", options["at"])]))
         case "fault":
             return Outcome(1, frozenset([("LookupError", 1)]) if options["how"] == "error" else frozenset())
         case "catch":

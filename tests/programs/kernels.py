@@ -61,15 +61,8 @@ def row_sums(x, out):
 
 @njit
 def checked(i, at):  # a loop with a raise in itself is not parallel
-    # Constants: of an error whose arguments are computed Numba keeps two objects for ever, with every layer.
     if i == at:
-        if at % 4 == 0:
-            raise ValueError(0)
-        if at % 4 == 1:
-            raise ValueError(1)
-        if at % 4 == 2:
-            raise ValueError(2)
-        raise ValueError(3)
+        raise ValueError(i)
     return i
 
 
