@@ -1,7 +1,9 @@
 #include "order_keys.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
+#include <numeric>
 
 #include "order_sets.h"
 
@@ -21,6 +23,33 @@ std::size_t common(std::string_view a, std::string_view b, std::size_t most) noe
   a = a.substr(0, most);
   const auto end = std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first;
   return static_cast<std::size_t>(end - a.begin());
+}
+
+struct Leading {
+  std::uint64_t number;
+  Node node;
+};
+
+// Many are sorted byte by byte, beginning with the last: only the few bytes that differ.
+void sort_by_number(std::vector<Leading>& entries) {
+  constexpr std::size_t kMany = 100;
+  const auto less = [](const Leading& a, const Leading& b) { return a.number < b.number; };
+  if (std::is_sorted(entries.begin(), entries.end(), less)) return;
+  if (entries.size() < kMany) {
+    std::sort(entries.begin(), entries.end(), less);
+    return;
+  }
+  std::uint64_t differing = 0;
+  for (const Leading& entry : entries) differing |= entry.number ^ entries[0].number;
+  std::vector<Leading> sorted(entries.size());
+  for (int shift = 0; shift < 64; shift += 8) {
+    if ((differing >> shift & 0xff) == 0) continue;
+    std::array<std::size_t, 257> places{};
+    for (const Leading& entry : entries) ++places[(entry.number >> shift & 0xff) + 1];
+    std::partial_sum(places.begin(), places.end(), places.begin());
+    for (const Leading& entry : entries) sorted[places[entry.number >> shift & 0xff]++] = entry;
+    entries.swap(sorted);
+  }
 }
 
 template <typename Number>
@@ -102,33 +131,29 @@ std::string_view SortKeys::text(Node node) {
 // number.
 void SortKeys::sort_by_text(std::span<Node> nodes) {
   if (nodes.size() < 2) return;
-  struct Entry {
-    std::uint64_t leading;
-    std::string_view rest;
-    Node node;
-  };
-  std::vector<Entry> entries;
-  entries.reserve(nodes.size());
   const std::string_view first = text(nodes[0]);
   std::size_t skipped = first.size();
   constexpr std::size_t kAhead = 8;
-  for (std::size_t i = 0; i < nodes.size(); ++i) {
+  for (std::size_t i = 1; i < nodes.size(); ++i) {
     if (i + 2 * kAhead < nodes.size()) source_.expect(nodes[i + 2 * kAhead], false);
     if (i + kAhead < nodes.size()) source_.expect(nodes[i + kAhead], true);
-    const std::string_view whole = text(nodes[i]);
-    skipped = common(first, whole, skipped);
-    entries.push_back({0, whole, nodes[i]});
+    skipped = common(first, text(nodes[i]), skipped);
   }
-  for (Entry& entry : entries) {
-    entry.rest.remove_prefix(skipped);
-    entry.leading = leading(entry.rest);
-  }
-  std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
-    if (a.leading != b.leading) return a.leading < b.leading;
-    if (const int order = a.rest.compare(b.rest); order != 0) return order < 0;
+  std::vector<Leading> entries(nodes.size());
+  std::transform(nodes.begin(), nodes.end(), entries.begin(),
+                 [&](Node node) { return Leading{leading(texts_[at(node)].substr(skipped)), node}; });
+  sort_by_number(entries);
+  const auto less = [this](const Leading& a, const Leading& b) {
+    if (const int order = texts_[at(a.node)].compare(texts_[at(b.node)]); order != 0) return order < 0;
     return a.node < b.node;
-  });
-  for (std::size_t i = 0; i < entries.size(); ++i) nodes[i] = entries[i].node;
+  };
+  for (auto begin = entries.begin(); begin != entries.end();) {
+    const auto end =
+        std::find_if(begin + 1, entries.end(), [&](const Leading& entry) { return entry.number != begin->number; });
+    if (end - begin > 1) std::sort(begin, end, less);
+    begin = end;
+  }
+  std::transform(entries.begin(), entries.end(), nodes.begin(), [](const Leading& entry) { return entry.node; });
 }
 
 void SortKeys::count_roots() {

@@ -6,6 +6,7 @@ import inspect
 import json
 import os
 import pickle
+import random
 import subprocess
 import sys
 from array import array
@@ -178,6 +179,31 @@ def test_text_of_any_key():
     for texts in (keys, tuple(keys), lambda i: str(keys[i])):
         priorities = _native.order([0] * (count + 1), [], [1] * count, texts)
         assert sorted(keys, key=str, reverse=True) == [keys[priorities.index(i)] for i in range(count)]
+
+
+_RANDOM = random.Random(5)
+TEXTS = {
+    "numbers": [f"('block', {i})" for i in range(2000)],
+    "hashes": [f"('{_RANDOM.randbytes(4).hex()}', {i})" for i in range(500)],
+    "the same eight bytes, then others": [f"x{i % 7}-of-this-many-{i:04}" for i in range(500)],
+    "beginnings of others": ["same" + "a" * i for i in range(300)],
+    "zeros": ["k" + "\0" * (i % 20) + "b" * (i // 20) for i in range(300)],
+    "no byte in common": [chr(i) for i in range(0x20, 0x220)],
+    "of several": [f"{i}" for i in range(0, 500, 5) for _ in range(5)],
+    "one text": ["x"] * 300,
+}
+
+
+@pytest.mark.parametrize("texts", TEXTS.values(), ids=TEXTS)
+@pytest.mark.parametrize("count", [2, 20, None])
+def test_keys_that_differ_in_nothing_else_run_by_their_text(texts, count):
+    for arrange in (list, lambda texts: random.Random(6).sample(texts, len(texts)), lambda texts: texts[::-1]):
+        some = arrange(texts)[:count]
+        priorities = _native.order([0] * (len(some) + 1), [], [1] * len(some), some.__getitem__)
+        # Last one first; those of one text by their number.
+        assert sorted(range(len(some)), key=priorities.__getitem__, reverse=True) == sorted(
+            range(len(some)), key=lambda node: (some[node], node)
+        )
 
 
 def test_integers_from_any_buffer_or_sequence():
