@@ -24,14 +24,9 @@ omp = ctypes.CDLL({libiomp5()!r})
 width, set_width = omp.omp_get_max_threads, omp.omp_set_num_threads
 
 def in_tasks(count, body):
-    # tasks that are all queued before the first one begins
-    slots, go = _native.slots(), threading.Event()
-    with ct.Executor(slots) as executor:
-        gates = [executor.submit(go.wait) for _ in range(slots if count > 1 else 0)]
-        futures = [executor.submit(body) for _ in range(count)]
-        go.set()
-        for gate in gates: gate.result()
-        return [future.result() for future in futures]
+    # A map queues them all before the first one begins.
+    with ct.Executor(_native.slots()) as executor:
+        return list(executor.map(lambda _: body(), range(count)))
 
 def until_quiet():
     while ct.info()["running"]: time.sleep(0.001)
