@@ -49,12 +49,12 @@ class Computation {
 
   std::atomic<int> references_{1};
   const NodeTypes types_;
-  std::vector<py::object> keys_;
-  std::vector<NodePlan> plans_;              // of data nodes: unused
-  std::vector<PyObject*> needed_;            // keys: what each node depends on, as the node itself names it
-  std::vector<py::object> needed_sets_;      // keep them alive
-  std::vector<Guarded<py::object>> values_;  // null before it is known and after it was released
-  std::vector<Graph::Node> wanted_;
+  Array<py::object> keys_;
+  Array<NodePlan> plans_;              // of data nodes: unused
+  Array<PyObject*> needed_;            // keys: what each node depends on, as the node itself names it
+  Array<py::object> needed_sets_;      // keep them alive
+  Array<Guarded<py::object>> values_;  // null before it is known and after it was released
+  Array<Graph::Node> wanted_;
   std::unique_ptr<Graph> graph_;
   const std::shared_ptr<TaskGroup> group_;
   py::object context_;
@@ -97,7 +97,7 @@ void Computation::queue(int turns, bool kept) {
 Computation::Computation(const NodeTypes& types, const py::dict& graph, const py::iterable& wanted, int limit)
     : types_(types), group_(std::make_shared<TaskGroup>(Arena::instance(), limit)) {
   GraphReader read(types_, graph);
-  std::vector<std::int64_t> priorities = read.order();
+  Array<std::int64_t> priorities = read.order();
   for (py::handle key : wanted) {
     if (const Graph::Node node = read.find(key); node >= 0) wanted_.push_back(node);
   }

@@ -16,7 +16,7 @@ constexpr std::size_t kAhead = 8;
 
 GraphReader::GraphReader(const NodeTypes& types, const py::dict& graph) {
   const std::size_t count = graph.size();
-  std::vector<PyObject*> borrowed, nodes;
+  Array<PyObject*> borrowed, nodes;
   borrowed.reserve(count);
   nodes.reserve(count);
   PyObject *key, *node;
@@ -39,7 +39,7 @@ GraphReader::GraphReader(const NodeTypes& types, const py::dict& graph) {
   number_dependencies();
 }
 
-void GraphReader::read_nodes(const NodeTypes& types, const std::vector<PyObject*>& nodes) {
+void GraphReader::read_nodes(const NodeTypes& types, const Array<PyObject*>& nodes) {
   const std::size_t count = nodes.size();
   kinds.reserve(count);
   is_task_.reserve(count);
@@ -88,10 +88,10 @@ void GraphReader::number_dependencies() {
   while (dependencies.offsets.size() <= keys.size()) dependencies.close();
 }
 
-std::vector<std::int64_t> GraphReader::order() const {
+Array<std::int64_t> GraphReader::order() const {
   KeyStrings texts(keys);
   const auto offsets = std::span(dependencies.offsets).first(is_task_.size() + 1);
-  std::vector<std::int64_t> priorities = composable::order({offsets, dependencies.nodes, is_task_}, texts);
+  Array<std::int64_t> priorities = composable::order({offsets, dependencies.nodes, is_task_}, texts);
   while (priorities.size() < keys.size()) priorities.push_back(static_cast<std::int64_t>(priorities.size()));
   return priorities;
 }

@@ -8,8 +8,8 @@
 
 #include <cstdint>
 #include <optional>
-#include <vector>
 
+#include "array.h"
 #include "bind_key_index.h"
 #include "bind_nodes.h"
 #include "gil.h"
@@ -24,27 +24,27 @@ class GraphReader {
   GraphReader(const GraphReader&) = delete;
 
   /// Dask's priorities, of the missing nodes too. May throw CycleError.
-  std::vector<std::int64_t> order() const;
+  Array<std::int64_t> order() const;
   /// The node of that key, or -1.
   Graph::Node find(py::handle key) const { return index_->find(key.ptr()); }
 
   // By node: those of the graph, then those that are missing.
-  std::vector<py::object> keys;
+  Array<py::object> keys;
   Graph::Lists dependencies;
-  std::vector<Graph::Kind> kinds;
-  std::vector<Guarded<py::object>> values;  // of data
+  Array<Graph::Kind> kinds;
+  Array<Guarded<py::object>> values;  // of data
   // By node of the graph.
-  std::vector<NodePlan> plans;
-  std::vector<py::object> needed_sets;  // of tasks: what they depend on
+  Array<NodePlan> plans;
+  Array<py::object> needed_sets;  // of tasks: what they depend on
   // By entry of `dependencies`: the keys in these sets.
-  std::vector<PyObject*> needed;
+  Array<PyObject*> needed;
 
  private:
-  void read_nodes(const NodeTypes& types, const std::vector<PyObject*>& nodes);
+  void read_nodes(const NodeTypes& types, const Array<PyObject*>& nodes);
   void number_dependencies();
 
   std::optional<KeyIndex> index_;
-  std::vector<std::uint8_t> is_task_;
+  Array<std::uint8_t> is_task_;
 };
 
 }  // namespace composable

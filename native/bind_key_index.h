@@ -6,8 +6,8 @@
 #include <bit>
 #include <cstdint>
 #include <utility>
-#include <vector>
 
+#include "array.h"
 #include "bind_slot.h"
 
 namespace composable {
@@ -19,7 +19,7 @@ class KeyIndex {
 
   /// Numbers `keys` by their places; no two of them are equal. Keys may be added to the vector, see add_last(). Throws
   /// what their `__hash__` raises.
-  explicit KeyIndex(const std::vector<py::object>& keys) : keys_(keys), table_(std::bit_ceil(2 * keys.size() + 2)) {
+  explicit KeyIndex(const Array<py::object>& keys) : keys_(keys), table_(std::bit_ceil(2 * keys.size() + 2)) {
     hash_all(
         keys.size(), [&](std::size_t at) { return keys[at].ptr(); },
         [this](std::size_t at, Hash hash) { insert(hash, static_cast<Number>(at)); });
@@ -37,7 +37,7 @@ class KeyIndex {
   /// Numbers the last of the keys, which was not among them before.
   void add_last(Hash hash) {
     if (2 * keys_.size() > table_.size()) {
-      std::vector<Entry> old(4 * table_.size());
+      Array<Entry> old(4 * table_.size());
       std::swap(table_, old);
       for (const Entry& entry : old) {
         if (entry.number >= 0) insert(entry.hash, entry.number);
@@ -96,8 +96,8 @@ class KeyIndex {
     return -1;
   }
 
-  const std::vector<py::object>& keys_;
-  std::vector<Entry> table_;
+  const Array<py::object>& keys_;
+  Array<Entry> table_;
 };
 
 }  // namespace composable

@@ -76,7 +76,7 @@ py::list order_numbers(const py::object& offsets, const py::object& targets, con
     for (py::handle key : py::tuple(keys)) kept.push_back(py::reinterpret_borrow<py::object>(key));
   }
   KeyStrings texts = callable ? KeyStrings(py::reinterpret_borrow<py::function>(keys)) : KeyStrings(kept);
-  const std::vector<std::int64_t> priorities = order({rows, nodes, tasks}, texts);
+  const Array<std::int64_t> priorities = order({rows, nodes, tasks}, texts);
   py::list result(priorities.size());
   for (std::size_t i = 0; i < priorities.size(); ++i) {
     PyObject* number = PyLong_FromLongLong(priorities[i]);

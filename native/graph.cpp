@@ -8,9 +8,9 @@ namespace {
 
 // Nodes from the highest priority number to the lowest. The numbers are mostly places in an order, each given once:
 // then nothing has to be sorted.
-std::vector<Graph::Node> falling_order(const std::vector<std::int64_t>& priorities) {
+Array<Graph::Node> falling_order(const Array<std::int64_t>& priorities) {
   const std::size_t count = priorities.size();
-  std::vector<Graph::Node> falling(count, -1);
+  Array<Graph::Node> falling(count, -1);
   for (std::size_t node = 0; node < count; ++node) {
     const std::int64_t priority = priorities[node];
     if (priority < 0 || static_cast<std::size_t>(priority) >= count) break;
@@ -26,8 +26,7 @@ std::vector<Graph::Node> falling_order(const std::vector<std::int64_t>& prioriti
 
 }  // namespace
 
-Graph::Graph(Lists dependencies, std::vector<Kind> kinds, const std::vector<std::int64_t>& priorities,
-             const std::vector<Node>& wanted)
+Graph::Graph(Lists dependencies, Array<Kind> kinds, const Array<std::int64_t>& priorities, const Array<Node>& wanted)
     : dependencies_(std::move(dependencies)),
       kinds_(std::move(kinds)),
       needed_(kinds_.size(), false),
@@ -38,7 +37,7 @@ Graph::Graph(Lists dependencies, std::vector<Kind> kinds, const std::vector<std:
   const auto index = [](Node node) { return static_cast<std::size_t>(node); };
 
   // Visited from the highest priority number down, so that every list of dependents comes out in that order.
-  const std::vector<Node> falling = falling_order(priorities);
+  const Array<Node> falling = falling_order(priorities);
   for (Node node : falling) {
     if (!needed_[index(node)] || kinds_[index(node)] != Kind::task) continue;
     ++unfinished_;
@@ -48,7 +47,7 @@ Graph::Graph(Lists dependencies, std::vector<Kind> kinds, const std::vector<std:
     }
     if (remaining_[index(node)] == 0) ready_.push_back(node);
   }
-  std::vector<std::int32_t> place(kinds_.size() + 1, 0);
+  Array<std::int32_t> place(kinds_.size() + 1, 0);
   std::partial_sum(users_.begin(), users_.end(), place.begin() + 1);
   dependents_.offsets = place;
   dependents_.nodes.resize(index(place.back()));
@@ -60,8 +59,8 @@ Graph::Graph(Lists dependencies, std::vector<Kind> kinds, const std::vector<std:
   }
 }
 
-void Graph::find_needed(const std::vector<Node>& wanted) {
-  std::vector<Node> stack;
+void Graph::find_needed(const Array<Node>& wanted) {
+  Array<Node> stack;
   const auto need = [&](Node node) {
     if (needed_[static_cast<std::size_t>(node)]) return;
     needed_[static_cast<std::size_t>(node)] = true;

@@ -15,7 +15,8 @@
 #include <cstdint>
 #include <mutex>
 #include <span>
-#include <vector>
+
+#include "array.h"
 
 namespace composable {
 
@@ -25,8 +26,8 @@ class Graph {
 
   /// A list of nodes for every node, one after the other.
   struct Lists {
-    std::vector<std::int32_t> offsets{0};  // where each begins, and where the last ends
-    std::vector<Node> nodes;
+    Array<std::int32_t> offsets{0};  // where each begins, and where the last ends
+    Array<Node> nodes;
     const Node* begin(Node of) const noexcept { return nodes.data() + offsets[static_cast<std::size_t>(of)]; }
     const Node* end(Node of) const noexcept { return nodes.data() + offsets[static_cast<std::size_t>(of) + 1]; }
     Node size() const noexcept { return static_cast<Node>(offsets.size()) - 1; }
@@ -42,8 +43,7 @@ class Graph {
 
   /// `dependencies` and `kinds` name every node; Low `priorities` run first. Only what `wanted` needs is
   /// run. See missing() and accessible() for graphs that cannot run.
-  Graph(Lists dependencies, std::vector<Kind> kinds, const std::vector<std::int64_t>& priorities,
-        const std::vector<Node>& wanted);
+  Graph(Lists dependencies, Array<Kind> kinds, const Array<std::int64_t>& priorities, const Array<Node>& wanted);
 
   /// A missing node that is needed by another one, or -1.
   Node missing() const noexcept { return missing_; }
@@ -57,9 +57,9 @@ class Graph {
   Node take(std::span<Node> coming = {});
   /// What came of a node that has its value.
   struct Outcome {
-    int ready = 0;               // so many nodes became ready
-    Node nearly = -1;            // one that waits for a single other node now
-    std::vector<Node> released;  // nobody needs their values any more
+    int ready = 0;         // so many nodes became ready
+    Node nearly = -1;      // one that waits for a single other node now
+    Array<Node> released;  // nobody needs their values any more
   };
   /// `node` has its value. After stop(): does nothing.
   Outcome finish(Node node);
@@ -69,19 +69,19 @@ class Graph {
   bool complete();
 
  private:
-  void find_needed(const std::vector<Node>& wanted);
+  void find_needed(const Array<Node>& wanted);
 
   const Lists dependencies_;
-  const std::vector<Kind> kinds_;
+  const Array<Kind> kinds_;
   Lists dependents_;  // needed ones, those of low priority numbers last
-  std::vector<bool> needed_;
-  std::vector<bool> wanted_;
+  Array<bool> needed_;
+  Array<bool> wanted_;
   Node missing_ = -1;
 
   std::mutex mutex_;
-  std::vector<std::int32_t> remaining_;
-  std::vector<std::int32_t> users_;
-  std::vector<Node> ready_;
+  Array<std::int32_t> remaining_;
+  Array<std::int32_t> users_;
+  Array<Node> ready_;
   Node unfinished_ = 0;
   bool stopped_ = false;
 };

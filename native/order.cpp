@@ -17,7 +17,7 @@ namespace {
 class Ordering {
  public:
   Ordering(const OrderGraph& source, KeyTexts& texts);
-  std::vector<std::int64_t> run();
+  Array<std::int64_t> run();
 
  private:
   void add(Node node);
@@ -30,17 +30,17 @@ class Ordering {
 
   bool done(Node node) const noexcept { return done_[at(node)] != 0; }
 
-  std::vector<std::int64_t> priorities_;  // of external keys too, until the end
+  Array<std::int64_t> priorities_;  // of external keys too, until the end
   const Graph graph_;
   SortKeys keys_;
 
   std::int64_t next_priority_ = 0;
   std::size_t left_;
-  std::vector<std::uint8_t> done_;           // has its priority
-  std::vector<std::int32_t> num_needed_;     // dependencies not done
-  std::vector<std::uint8_t> runnable_hull_;  // can be reached without doing further roots
-  std::size_t reachable_hull_ = 0;           // nodes touched: not done, one of their dependencies is
-  std::vector<Node> runnable_, candidates_, ready_;
+  Array<std::uint8_t> done_;           // has its priority
+  Array<std::int32_t> num_needed_;     // dependencies not done
+  Array<std::uint8_t> runnable_hull_;  // can be reached without doing further roots
+  std::size_t reachable_hull_ = 0;     // nodes touched: not done, one of their dependencies is
+  Array<Node> runnable_, candidates_, ready_;
 
   Paths paths_{done_};
   KnownPaths known_;
@@ -48,7 +48,7 @@ class Ordering {
     int splits;
     Path path;
   };
-  std::vector<Branch> branches_;
+  Array<Branch> branches_;
 
   CriticalPath critical_path_;
   Targets targets_;
@@ -68,7 +68,7 @@ Ordering::Ordering(const OrderGraph& source, KeyTexts& texts)
   }
 }
 
-std::vector<std::int64_t> Ordering::run() {
+Array<std::int64_t> Ordering::run() {
   while (left_ > 0) walk_to(targets_.next(reachable_hull_ > 0));
   priorities_.resize(at(graph_.inner));
   // Data that only removed leaves depend on, where Dask ends with an IndexError.
@@ -114,7 +114,7 @@ void Ordering::add_data(Node node) {
     Node node;
     std::size_t next;
   };
-  std::vector<Step> path{{node, 0}};
+  Array<Step> path{{node, 0}};
   while (!path.empty()) {
     Step& step = path.back();
     const std::span<const Node> row = graph_.data[step.node];
@@ -155,7 +155,7 @@ void Ordering::process_runnables() {
 // From a runnable node to the next reducers or leaves, through splitters along each branch.
 void Ordering::follow(Node start) {
   branches_.assign(1, {0, paths_.begin(start)});
-  std::vector<Node> split;
+  Array<Node> split;
   for (std::size_t next = 0; next < branches_.size(); ++next) {
     auto [splits, path] = branches_[next];
     for (;;) {
@@ -197,10 +197,10 @@ void Ordering::arrive(Path path, int splits) {
   const Node reducer = paths_.last(path);
   const std::size_t needed = at(num_needed_[at(reducer)]);
   runnable_hull_[at(reducer)] = 0;
-  std::vector<Path>& paths = known_.of(reducer);
+  Array<Path>& paths = known_.of(reducer);
   paths.push_back(path);
   if (paths.size() < needed) return;
-  std::vector<Path> waiting = known_.take(reducer);
+  Array<Path> waiting = known_.take(reducer);
   std::erase_if(waiting, [this](Path each) { return paths_.last_but_one_done(each); });
   if (waiting.size() < needed) {
     known_.set(reducer, std::move(waiting));
@@ -226,7 +226,7 @@ void Ordering::arrive(Path path, int splits) {
 
 void Ordering::walk_to(Node target) {
   // A. Build the critical path
-  const auto not_done = [this](Node node, std::vector<Node>& into) {
+  const auto not_done = [this](Node node, Array<Node>& into) {
     into.clear();
     for (Node dep : graph_.dependencies[node]) {
       if (!done(dep)) into.push_back(dep);
@@ -234,7 +234,7 @@ void Ordering::walk_to(Node target) {
   };
   critical_path_.push(target);
   const std::span<const Node> first = graph_.dependencies[target];
-  std::vector<Node> deps;
+  Array<Node> deps;
   if (!first.empty()) deps.push_back(keys_.largest(first));  // even if it is done
   while (!deps.empty()) {
     const Node item = deps.back();
@@ -246,7 +246,7 @@ void Ordering::walk_to(Node target) {
 
   // B. Walk the critical path
   bool walked_back = false;
-  std::vector<Node> known_deps;
+  Array<Node> known_deps;
   for (Node item; critical_path_.pop(item);) {
     if (done(item)) continue;
     if (num_needed_[at(item)] == 0) {
@@ -284,7 +284,7 @@ void Ordering::walk_to(Node target) {
 }  // namespace
 }  // namespace ordering
 
-std::vector<std::int64_t> order(const OrderGraph& graph, KeyTexts& texts) {
+Array<std::int64_t> order(const OrderGraph& graph, KeyTexts& texts) {
   if (graph.offsets.size() <= 1 && graph.is_task.empty() && graph.targets.empty()) return {};
   return ordering::Ordering(graph, texts).run();
 }

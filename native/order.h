@@ -16,7 +16,8 @@
 #include <span>
 #include <stdexcept>
 #include <string_view>
-#include <vector>
+
+#include "array.h"
 
 namespace composable {
 
@@ -49,6 +50,6 @@ class CycleError : public std::runtime_error {
 /// The priority of each node, lowest first: 0..n-1, each once, unless several nodes that are not tasks depend on more
 /// than one other and nothing on them; Dask then skips and repeats numbers, and so does this. Throws CycleError, and
 /// std::invalid_argument if the graph is malformed.
-std::vector<std::int64_t> order(const OrderGraph& graph, KeyTexts& texts);
+Array<std::int64_t> order(const OrderGraph& graph, KeyTexts& texts);
 
 }  // namespace composable

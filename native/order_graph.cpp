@@ -19,14 +19,14 @@ class NodeSet {
   }
   void remove(Node node) noexcept { member_[at(node)] = 0; }
   /// Forgets what was removed. A node that was removed is never added again.
-  const std::vector<Node>& nodes() {
+  const Array<Node>& nodes() {
     std::erase_if(nodes_, [this](Node node) { return !has(node); });
     return nodes_;
   }
 
  private:
-  std::vector<std::uint8_t> member_;
-  std::vector<Node> nodes_;
+  Array<std::uint8_t> member_;
+  Array<Node> nodes_;
 };
 
 }  // namespace
@@ -48,7 +48,7 @@ void Links::append(Node row, Node node) {
   ++into.size;
 }
 
-Graph::Graph(const OrderGraph& source, std::vector<std::int64_t>& priorities) {
+Graph::Graph(const OrderGraph& source, Array<std::int64_t>& priorities) {
   link(source);
   priorities.assign(at(size), -1);
   for (Node node = 0; node < size; ++node) {
@@ -83,7 +83,7 @@ void Graph::link(const OrderGraph& source) {
   }
 
   // Transposed twice, the rows come out sorted.
-  std::vector<std::int32_t> lengths(at(size), 0);
+  Array<std::int32_t> lengths(at(size), 0);
   for (Node target : source.targets) ++lengths[at(target)];
   dependents = Links(lengths);
   for (Node node = 0; node < inner; ++node) {
@@ -99,9 +99,9 @@ void Graph::link(const OrderGraph& source) {
   }
 }
 
-std::size_t Graph::remove_data_and_aliases(const OrderGraph& source, std::vector<std::int64_t>& priorities) {
-  std::vector<std::uint8_t> gone(at(size), 0);
-  std::vector<std::size_t> deps(at(size)), users(at(size));  // those left
+std::size_t Graph::remove_data_and_aliases(const OrderGraph& source, Array<std::int64_t>& priorities) {
+  Array<std::uint8_t> gone(at(size), 0);
+  Array<std::size_t> deps(at(size)), users(at(size));  // those left
   for (Node node = 0; node < size; ++node) {
     deps[at(node)] = dependencies.size(node);
     users[at(node)] = dependents.size(node);
@@ -110,13 +110,13 @@ std::size_t Graph::remove_data_and_aliases(const OrderGraph& source, std::vector
   for (Node root : roots) root_set.add(root);
   for (Node leaf : leaves) leaf_set.add(leaf);
   const auto is_task = [&](Node node) { return node < inner && source.is_task[at(node)] != 0; };
-  std::vector<std::pair<Node, Node>> taken;  // user, data
+  Array<std::pair<Node, Node>> taken;  // user, data
   auto left = static_cast<std::int64_t>(size);
   std::int64_t removed_leaves = 0;
 
   for (bool again = true; again;) {
     again = false;
-    for (Node leaf : std::vector<Node>(leaf_set.nodes())) {
+    for (Node leaf : Array<Node>(leaf_set.nodes())) {
       if (root_set.has(leaf) || is_task(leaf) || deps[at(leaf)] <= 1) continue;
       again = true;
       // Not what was meant, for both numbers count what was removed before; but it is Dask's.
@@ -128,7 +128,7 @@ std::size_t Graph::remove_data_and_aliases(const OrderGraph& source, std::vector
         if (!gone[at(dep)] && --users[at(dep)] == 0) leaf_set.add(dep);
       }
     }
-    for (Node root : std::vector<Node>(root_set.nodes())) {
+    for (Node root : Array<Node>(root_set.nodes())) {
       if (leaf_set.has(root) || is_task(root) || users[at(root)] <= 1) continue;
       --left;
       gone[at(root)] = 1;
@@ -157,22 +157,22 @@ std::size_t Graph::remove_data_and_aliases(const OrderGraph& source, std::vector
   }
   has_data = !taken.empty();
   if (!has_data) return static_cast<std::size_t>(left);
-  std::vector<std::int32_t> lengths(at(size), 0);
+  Array<std::int32_t> lengths(at(size), 0);
   for (const auto& [user, root] : taken) ++lengths[at(user)];
   data = Links(lengths);
   for (const auto& [user, root] : taken) data.append(user, root);
   return static_cast<std::size_t>(left);
 }
 
-std::vector<Node> depth_first(const Links& links, std::span<const Node> starts, Node size) {
+Array<Node> depth_first(const Links& links, std::span<const Node> starts, Node size) {
   enum : std::uint8_t { kNew, kOpen, kDone };
-  std::vector<std::uint8_t> state(at(size), kNew);
+  Array<std::uint8_t> state(at(size), kNew);
   struct Step {
     Node node;
     std::uint32_t next;
   };
-  std::vector<Step> path;
-  std::vector<Node> finished;
+  Array<Step> path;
+  Array<Node> finished;
   finished.reserve(at(size));
   for (Node start : starts) {
     if (state[at(start)] != kNew) continue;

@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <vector>
 
 #include "order.h"
 
@@ -40,32 +39,32 @@ class Links {
   struct Row {
     std::uint32_t begin, size;
   };
-  std::vector<Row> rows_;
-  std::vector<Node> nodes_;
+  Array<Row> rows_;
+  Array<Node> nodes_;
 };
 
 /// Dask's normalisation: leaves that are no tasks but depend on several nodes come last and are taken out; data that
 /// several nodes depend on is taken out and gets its priority with the first of them.
 struct Graph {
   /// Sets `priorities` of removed leaves, and to -1 those of all others. Throws CycleError and std::invalid_argument.
-  Graph(const OrderGraph& source, std::vector<std::int64_t>& priorities);
+  Graph(const OrderGraph& source, Array<std::int64_t>& priorities);
 
   Node size = 0;                   // external keys included
   Node inner = 0;                  // those of the source; external keys come after
   Links dependencies, dependents;  // ascending
   Links data;                      // what was taken out and goes with a node; rows only if `has_data`
   bool has_data = false;
-  std::vector<Node> roots, leaves;  // without dependencies, without dependents
-  std::vector<Node> postorder;      // every node that is left, after its dependencies
+  Array<Node> roots, leaves;  // without dependencies, without dependents
+  Array<Node> postorder;      // every node that is left, after its dependencies
 
  private:
   void link(const OrderGraph& source);
   /// How many nodes are left.
-  std::size_t remove_data_and_aliases(const OrderGraph& source, std::vector<std::int64_t>& priorities);
+  std::size_t remove_data_and_aliases(const OrderGraph& source, Array<std::int64_t>& priorities);
 };
 
 /// All nodes reachable from `starts`, each after those it links to; neighbours in the graph are near one another.
 /// Throws CycleError if it meets a cycle.
-std::vector<Node> depth_first(const Links& links, std::span<const Node> starts, Node size);
+Array<Node> depth_first(const Links& links, std::span<const Node> starts, Node size);
 
 }  // namespace composable::ordering

@@ -31,7 +31,7 @@ struct Leading {
 };
 
 // Many are sorted byte by byte, beginning with the last: only the few bytes that differ.
-void sort_by_number(std::vector<Leading>& entries) {
+void sort_by_number(Array<Leading>& entries) {
   constexpr std::size_t kMany = 100;
   const auto less = [](const Leading& a, const Leading& b) { return a.number < b.number; };
   if (std::is_sorted(entries.begin(), entries.end(), less)) return;
@@ -41,7 +41,7 @@ void sort_by_number(std::vector<Leading>& entries) {
   }
   std::uint64_t differing = 0;
   for (const Leading& entry : entries) differing |= entry.number ^ entries[0].number;
-  std::vector<Leading> sorted(entries.size());
+  Array<Leading> sorted(entries.size());
   for (int shift = 0; shift < 64; shift += 8) {
     if ((differing >> shift & 0xff) == 0) continue;
     std::array<std::size_t, 257> places{};
@@ -61,7 +61,7 @@ int three_way(Number a, Number b) noexcept {
 
 SortKeys::SortKeys(const Graph& graph, KeyTexts& texts)
     : graph_(graph), source_(texts), weights_(at(graph.size)), texts_(at(graph.size)) {
-  const std::vector<std::uint64_t> totals = total_dependencies(graph);
+  const Array<std::uint64_t> totals = total_dependencies(graph);
   for (Node node : graph.postorder) {
     const auto deps = graph.dependencies[node];
     std::int32_t most = deps.empty() ? static_cast<std::int32_t>(graph.dependents.size(node)) : 0;
@@ -80,7 +80,7 @@ bool SortKeys::less(Node a, Node b) {
   return a < b;
 }
 
-void SortKeys::sort(std::vector<Node>& nodes) {
+void SortKeys::sort(Array<Node>& nodes) {
   if (nodes.size() < 2) return;
   if (nodes.size() == 2) {
     if (less(nodes[1], nodes[0])) std::swap(nodes[0], nodes[1]);
@@ -139,7 +139,7 @@ void SortKeys::sort_by_text(std::span<Node> nodes) {
     if (i + kAhead < nodes.size()) source_.expect(nodes[i + kAhead], true);
     skipped = common(first, text(nodes[i]), skipped);
   }
-  std::vector<Leading> entries(nodes.size());
+  Array<Leading> entries(nodes.size());
   std::transform(nodes.begin(), nodes.end(), entries.begin(),
                  [&](Node node) { return Leading{leading(texts_[at(node)].substr(skipped)), node}; });
   sort_by_number(entries);

@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <span>
 #include <string_view>
-#include <vector>
 
 #include "order.h"
 #include "order_graph.h"
@@ -18,7 +17,7 @@ class SortKeys {
 
   /// Keys of one text, which Dask takes in the order of a set, are in ascending order.
   bool less(Node a, Node b);
-  void sort(std::vector<Node>& nodes);
+  void sort(Array<Node>& nodes);
   Node largest(std::span<const Node> nodes);
   /// Roots that the node depends on; 0 for a root.
   std::int32_t roots(Node node);
@@ -39,14 +38,14 @@ class SortKeys {
 
   const Graph& graph_;
   KeyTexts& source_;
-  std::vector<Weight> weights_;
-  std::vector<std::string_view> texts_;  // without data where not asked for yet
+  Array<Weight> weights_;
+  Array<std::string_view> texts_;  // without data where not asked for yet
   bool roots_counted_ = false;
 };
 
 /// How much each node depends on in all: itself, and that of each of its dependencies, so that what is reached along
 /// several ways counts several times. That soon outgrows any integer (a chain of diamonds doubles it at every step), so
 /// these are not the sums but numbers in the same relation to one another.
-std::vector<std::uint64_t> total_dependencies(const Graph& graph);
+Array<std::uint64_t> total_dependencies(const Graph& graph);
 
 }  // namespace composable::ordering

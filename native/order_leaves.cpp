@@ -49,7 +49,7 @@ void LeafDegrees::count_down(Interval leaves) {
 }
 
 void LeafDegrees::count_down_all(std::span<const Node> roots_done) {
-  std::vector<std::int32_t> change(width_ + 1, 0);  // against the leaf before
+  Array<std::int32_t> change(width_ + 1, 0);  // against the leaf before
   for (Node root : roots_done) {
     for (Interval leaves : connected_.ends(root)) {
       --change[at(leaves.begin)];

@@ -9,7 +9,6 @@
 
 #include <cstdint>
 #include <span>
-#include <vector>
 
 #include "order_sets.h"
 
@@ -46,9 +45,9 @@ class LeafDegrees {
   void take_out_done() noexcept;
 
   const ConnectedSets& connected_;
-  std::size_t width_ = 1;      // of the lowest row, a power of two
-  std::vector<Place> places_;  // 1 is the top, below i are 2i and 2i + 1
-  std::vector<std::int32_t> ranks_;
+  std::size_t width_ = 1;  // of the lowest row, a power of two
+  Array<Place> places_;    // 1 is the top, below i are 2i and 2i + 1
+  Array<std::int32_t> ranks_;
 };
 
 }  // namespace composable::ordering

@@ -31,13 +31,13 @@ Path Paths::join(std::span<const Path> paths) {
   return joined;
 }
 
-std::vector<Path> KnownPaths::take(Node reducer) {
-  std::vector<Path> paths = std::move(of(reducer));
+Array<Path> KnownPaths::take(Node reducer) {
+  Array<Path> paths = std::move(of(reducer));
   free_.push_back(std::exchange(place_[at(reducer)], -1));
   return paths;
 }
 
-void KnownPaths::set(Node reducer, std::vector<Path> paths) {
+void KnownPaths::set(Node reducer, Array<Path> paths) {
   if (free_.empty()) {
     free_.push_back(static_cast<std::int32_t>(paths_.size()));
     paths_.emplace_back();

@@ -6,7 +6,6 @@
 
 #include <cstdint>
 #include <span>
-#include <vector>
 
 #include "order_graph.h"
 
@@ -18,7 +17,7 @@ using Path = std::int32_t;
 class Paths {
  public:
   /// `done` has one entry for each node, not 0 for those that have their priority.
-  explicit Paths(const std::vector<std::uint8_t>& done) : done_(done) {}
+  explicit Paths(const Array<std::uint8_t>& done) : done_(done) {}
 
   Path begin(Node node) { return append(-1, node, 1); }
   Path extend(Path path, Node node) { return append(path, node, steps_[at(path)].length + 1); }
@@ -54,10 +53,10 @@ class Paths {
     return static_cast<Path>(steps_.size() - 1);
   }
 
-  const std::vector<std::uint8_t>& done_;
-  std::vector<Step> steps_;
-  std::vector<Path> walk_;
-  std::vector<Rest> rest_;
+  const Array<std::uint8_t>& done_;
+  Array<Step> steps_;
+  Array<Path> walk_;
+  Array<Rest> rest_;
 };
 
 /// Paths that lead to reducers, kept until there are enough to run one.
@@ -67,14 +66,14 @@ class KnownPaths {
 
   /// Also of a reducer whose paths were all thrown away.
   bool has(Node reducer) const noexcept { return place_[at(reducer)] >= 0; }
-  std::vector<Path>& of(Node reducer) noexcept { return paths_[at(place_[at(reducer)])]; }
-  std::vector<Path> take(Node reducer);
-  void set(Node reducer, std::vector<Path> paths);
+  Array<Path>& of(Node reducer) noexcept { return paths_[at(place_[at(reducer)])]; }
+  Array<Path> take(Node reducer);
+  void set(Node reducer, Array<Path> paths);
 
  private:
-  std::vector<std::int32_t> place_;  // by node
-  std::vector<std::vector<Path>> paths_;
-  std::vector<std::int32_t> free_;  // places
+  Array<std::int32_t> place_;  // by node
+  Array<Array<Path>> paths_;
+  Array<std::int32_t> free_;  // places
 };
 
 /// The nodes that the walk will come to, last one first. A run of nodes that are done already is one entry: they are
@@ -105,7 +104,7 @@ class CriticalPath {
   std::size_t length() const noexcept { return length_; }
 
  private:
-  std::vector<std::int32_t> entries_;
+  Array<std::int32_t> entries_;
   std::size_t length_ = 0;
 };
 

@@ -24,8 +24,8 @@ ConnectedSets::ConnectedSets(const Links& links, std::span<const Node> order, No
   // Room, not memory: what is not written is not given by the kernel. Growth would copy it, time and again.
   sets_.reserve(order.size());
   intervals_.reserve(order.size());
-  std::vector<SetId> distinct;
-  std::vector<Node> seen_by;  // by set
+  Array<SetId> distinct;
+  Array<Node> seen_by;  // by set
   seen_by.reserve(order.size());
   std::int32_t ends = 0;
   for (Node node : order) {

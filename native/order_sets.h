@@ -9,7 +9,6 @@
 #include <cstdint>
 #include <span>
 #include <unordered_map>
-#include <vector>
 
 #include "order_graph.h"
 
@@ -44,11 +43,11 @@ class ConnectedSets {
   SetId unite(std::span<const SetId> sets);
   SetId add(std::span<const Interval> intervals, std::int32_t count);
 
-  std::vector<SetId> set_of_;  // by node
-  std::vector<Set> sets_;
-  std::vector<Interval> intervals_;
+  Array<SetId> set_of_;  // by node
+  Array<Set> sets_;
+  Array<Interval> intervals_;
   std::unordered_multimap<std::uint64_t, SetId> long_sets_;  // by hash
-  std::vector<Interval> scratch_;
+  Array<Interval> scratch_;
 };
 
 }  // namespace composable::ordering

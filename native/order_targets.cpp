@@ -4,7 +4,7 @@
 
 namespace composable::ordering {
 
-Targets::Targets(const Graph& graph, SortKeys& keys, const std::vector<std::uint8_t>& done)
+Targets::Targets(const Graph& graph, SortKeys& keys, const Array<std::uint8_t>& done)
     : graph_(graph), keys_(keys), done_(done), leaves_(graph.leaves) {
   keys_.sort(leaves_);
   longest_path_ = use_longest_path();
@@ -24,7 +24,7 @@ Node Targets::next(bool midway) {
 Node Targets::next_by_degree() {
   const ConnectedSets& connected = leaves_of_roots();
   if (!degrees_) {
-    std::vector<LeafDegrees::Leaf> leaves(leaves_.size());
+    Array<LeafDegrees::Leaf> leaves(leaves_.size());
     for (std::size_t rank = 0; rank < leaves_.size(); ++rank) {
       const Node leaf = leaves_[rank];
       leaves[at(connected.ends(leaf)[0].begin)] = {keys_.roots(leaf), static_cast<std::int32_t>(rank)};
@@ -57,7 +57,7 @@ bool Targets::use_longest_path() {
 const ConnectedSets& Targets::leaves_of_roots() {
   if (!leaves_of_roots_) {
     const Links& links = graph_.dependents;
-    const std::vector<Node> order = depth_first(links, graph_.roots, graph_.size);
+    const Array<Node> order = depth_first(links, graph_.roots, graph_.size);
     leaves_of_roots_ = std::make_unique<ConnectedSets>(links, order, graph_.size);
   }
   return *leaves_of_roots_;

@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <vector>
 
 #include "order_graph.h"
 #include "order_keys.h"
@@ -15,7 +14,7 @@ namespace composable::ordering {
 class Targets {
  public:
   /// `done` has one entry for each node, not 0 for those that have their priority. All must outlive this.
-  Targets(const Graph& graph, SortKeys& keys, const std::vector<std::uint8_t>& done);
+  Targets(const Graph& graph, SortKeys& keys, const Array<std::uint8_t>& done);
 
   void root_done(Node root) { roots_done_.push_back(root); }
   /// The first dependency of a leaf is done.
@@ -30,13 +29,13 @@ class Targets {
 
   const Graph& graph_;
   SortKeys& keys_;
-  const std::vector<std::uint8_t>& done_;
-  std::vector<Node> leaves_;  // by sort key
+  const Array<std::uint8_t>& done_;
+  Array<Node> leaves_;  // by sort key
   bool longest_path_ = true;
   std::size_t taken_ = 0;
   std::unique_ptr<ConnectedSets> leaves_of_roots_;  // made when first needed, as are degrees
   std::unique_ptr<LeafDegrees> degrees_;
-  std::vector<Node> roots_done_, leaves_touched_;  // not told to degrees_ yet
+  Array<Node> roots_done_, leaves_touched_;  // not told to degrees_ yet
 };
 
 }  // namespace composable::ordering

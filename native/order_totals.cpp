@@ -42,16 +42,16 @@ class LongSums {
     if (carry) sum_.push_back(1);
   }
 
-  std::vector<std::size_t> begin_, size_;
-  std::vector<std::uint64_t> words_, sum_;
+  Array<std::size_t> begin_, size_;
+  Array<std::uint64_t> words_, sum_;
 };
 
-std::vector<std::uint64_t> ranks_of_long_sums(const Graph& graph) {
+Array<std::uint64_t> ranks_of_long_sums(const Graph& graph) {
   LongSums sums(graph.size);
   for (Node node : graph.postorder) sums.set_sum(node, graph.dependencies[node]);
-  std::vector<Node> ascending = graph.postorder;
+  Array<Node> ascending = graph.postorder;
   std::sort(ascending.begin(), ascending.end(), [&](Node a, Node b) { return sums.less(a, b); });
-  std::vector<std::uint64_t> ranks(at(graph.size), 0);
+  Array<std::uint64_t> ranks(at(graph.size), 0);
   for (std::size_t i = 1; i < ascending.size(); ++i) {
     const bool larger = sums.less(ascending[i - 1], ascending[i]);
     ranks[at(ascending[i])] = ranks[at(ascending[i - 1])] + (larger ? 1 : 0);
@@ -61,8 +61,8 @@ std::vector<std::uint64_t> ranks_of_long_sums(const Graph& graph) {
 
 }  // namespace
 
-std::vector<std::uint64_t> total_dependencies(const Graph& graph) {
-  std::vector<std::uint64_t> totals(at(graph.size), 0);
+Array<std::uint64_t> total_dependencies(const Graph& graph) {
+  Array<std::uint64_t> totals(at(graph.size), 0);
   bool overflow = false;
   for (Node node : graph.postorder) {
     std::uint64_t total = 1;

@@ -24,7 +24,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 SUPPRESSIONS = Path(__file__).resolve().parent / "sanitize"
 SOURCES = sorted(path.stem for path in (ROOT / "native" / "tests").glob("test_*.cpp"))
-SIZELESS = {"test_cpu_quota", "test_graph", "test_order", "test_order_parts", "test_schedule"}  # as in test_native.py
+# As in test_native.py.
+SIZELESS = {
+    "test_array",
+    "test_blocks",
+    "test_cpu_quota",
+    "test_graph",
+    "test_order",
+    "test_order_parts",
+    "test_schedule",
+}
 SIZES = (1, 2, 3, 4, 8)
 LIMIT = 600.0  # seconds for one program: ThreadSanitizer takes 5 to 15 times as long
 REPORT = re.compile(r"(?:Address|Thread|Leak|UndefinedBehavior)Sanitizer|runtime error:")

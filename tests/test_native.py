@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted(path.stem for path in (ROOT / "native" / "tests").glob("test_*.cpp"))
 # These start no arena.
 SIZELESS = {
+    "test_array",
     "test_blocks",
     "test_cpu_quota",
     "test_graph",

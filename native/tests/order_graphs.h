@@ -4,13 +4,13 @@
 #include <cstdint>
 #include <random>
 #include <string>
-#include <vector>
 
+#include "array.h"
 #include "order.h"
 
 namespace composable::testing {
 
-using Rows = std::vector<std::vector<std::int32_t>>;
+using Rows = Array<Array<std::int32_t>>;
 
 struct Flat {
   explicit Flat(const Rows& rows) : is_task(rows.size(), 1) {
@@ -21,8 +21,8 @@ struct Flat {
   }
   OrderGraph graph() const { return {offsets, targets, is_task}; }
 
-  std::vector<std::int32_t> offsets{0}, targets;
-  std::vector<std::uint8_t> is_task;
+  Array<std::int32_t> offsets{0}, targets;
+  Array<std::uint8_t> is_task;
 };
 
 /// Seven digits, so that texts sort as numbers do. Counts who was asked for.
@@ -40,7 +40,7 @@ class Digits final : public KeyTexts {
   bool repeated = false;
 
  private:
-  std::vector<std::string> texts_;
+  Array<std::string> texts_;
 };
 
 /// `width` nodes that nothing links, then each layer a function of the one before.
@@ -73,7 +73,7 @@ inline Rows diamonds(std::int32_t count) {
 inline Rows random_rows(std::mt19937& random, std::int32_t size, std::int32_t window) {
   Rows rows;
   for (std::int32_t i = 0; i < size; ++i) {
-    std::vector<std::int32_t> row;
+    Array<std::int32_t> row;
     for (auto left = random() % 4; left > 0 && i > 0; --left) {
       row.push_back(i - 1 - static_cast<std::int32_t>(random() % static_cast<unsigned>(std::min(i, window))));
     }

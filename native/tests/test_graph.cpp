@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <atomic>
 #include <thread>
-#include <vector>
 
 #include "check.h"
 
@@ -14,7 +13,7 @@ using Node = Graph::Node;
 
 namespace {
 
-Graph::Lists lists(const std::vector<std::vector<Node>>& rows) {
+Graph::Lists lists(const Array<Array<Node>>& rows) {
   Graph::Lists made;
   for (const auto& row : rows) {
     made.nodes.insert(made.nodes.end(), row.begin(), row.end());
@@ -24,25 +23,25 @@ Graph::Lists lists(const std::vector<std::vector<Node>>& rows) {
 }
 
 struct Made {
-  explicit Made(const std::vector<std::vector<Node>>& rows, std::vector<std::int64_t> priorities,
-                std::vector<Node> wanted, std::vector<Kind> kinds = {})
-      : graph(lists(rows), kinds.empty() ? std::vector<Kind>(rows.size(), Kind::task) : kinds, priorities, wanted) {}
+  explicit Made(const Array<Array<Node>>& rows, Array<std::int64_t> priorities, Array<Node> wanted,
+                Array<Kind> kinds = {})
+      : graph(lists(rows), kinds.empty() ? Array<Kind>(rows.size(), Kind::task) : kinds, priorities, wanted) {}
   Graph graph;
 
   /// Runs all with one thread; the order, and what was released after each.
-  std::vector<Node> run() {
-    std::vector<Node> order;
+  Array<Node> run() {
+    Array<Node> order;
     for (Node node; (node = graph.take()) >= 0;) {
       order.push_back(node);
       released.push_back(graph.finish(node).released);
     }
     return order;
   }
-  std::vector<std::vector<Node>> released;
+  Array<Array<Node>> released;
 };
 
-std::vector<std::int64_t> rising(std::size_t count) {
-  std::vector<std::int64_t> priorities(count);
+Array<std::int64_t> rising(std::size_t count) {
+  Array<std::int64_t> priorities(count);
   for (std::size_t i = 0; i < count; ++i) priorities[i] = static_cast<std::int64_t>(i);
   return priorities;
 }
@@ -72,7 +71,7 @@ TEST(finish_tells_what_became_ready_and_what_waits_for_one_more) {
   const Graph::Outcome first = made.graph.finish(made.graph.take());
   CHECK(first.ready == 0);
   CHECK(first.nearly == 2);
-  CHECK(first.released == std::vector<Node>{});
+  CHECK(first.released == Array<Node>{});
   const Graph::Outcome second = made.graph.finish(made.graph.take());
   CHECK(second.ready == 2);
   CHECK(second.nearly == -1);
@@ -80,42 +79,42 @@ TEST(finish_tells_what_became_ready_and_what_waits_for_one_more) {
 
 TEST(priorities_need_not_be_places) {
   Made made({{}, {}, {}}, {7, -2, 7}, {0, 1, 2});
-  const std::vector<Node> order = made.run();
+  const Array<Node> order = made.run();
   CHECK(order[0] == 1);
   CHECK(order.size() == 3);
 }
 
 TEST(lowest_priority_number_is_taken_first) {
   Made made({{}, {}, {}}, {2, 0, 1}, {0, 1, 2});
-  CHECK(made.run() == std::vector<Node>{1, 2, 0});
+  CHECK(made.run() == Array<Node>{1, 2, 0});
   CHECK(made.graph.complete());
 }
 
 TEST(what_became_ready_last_is_taken_first) {
   // 0 makes 2 and 3 ready, which go before 1 although its number is lower than theirs.
   Made made({{}, {}, {0}, {0}}, {0, 1, 3, 2}, {1, 2, 3});
-  CHECK(made.run() == std::vector<Node>{0, 3, 2, 1});
+  CHECK(made.run() == Array<Node>{0, 3, 2, 1});
 }
 
 TEST(values_are_released_after_their_last_use_and_wanted_ones_never) {
   Made made({{}, {0}, {0, 1}, {2}}, rising(4), {1, 3});
-  CHECK(made.run() == std::vector<Node>{0, 1, 2, 3});
+  CHECK(made.run() == Array<Node>{0, 1, 2, 3});
   CHECK(made.released[0].empty());
   CHECK(made.released[1].empty());
-  CHECK(made.released[2] == std::vector<Node>{0});  // 1 is wanted
-  CHECK(made.released[3] == std::vector<Node>{2});
+  CHECK(made.released[2] == Array<Node>{0});  // 1 is wanted
+  CHECK(made.released[3] == Array<Node>{2});
 }
 
 TEST(data_is_there_from_the_start_and_released_like_the_rest) {
   Made made({{}, {0}}, rising(2), {1}, {Kind::data, Kind::task});
   CHECK(made.graph.ready() == 1);
-  CHECK(made.run() == std::vector<Node>{1});
-  CHECK(made.released[0] == std::vector<Node>{0});
+  CHECK(made.run() == Array<Node>{1});
+  CHECK(made.released[0] == Array<Node>{0});
 }
 
 TEST(only_what_is_wanted_is_run) {
   Made made({{}, {0}, {}, {2}}, rising(4), {1});
-  CHECK(made.run() == std::vector<Node>{0, 1});
+  CHECK(made.run() == Array<Node>{0, 1});
   CHECK(made.graph.complete());
 }
 
@@ -144,7 +143,7 @@ TEST(after_a_stop_nothing_is_taken_and_late_ends_change_nothing) {
 }
 
 TEST(a_deep_chain_needs_no_stack) {
-  std::vector<std::vector<Node>> rows(1);
+  Array<Array<Node>> rows(1);
   for (Node i = 1; i < 200'000; ++i) rows.push_back({i - 1});
   Made made(rows, rising(rows.size()), {199'999});
   CHECK(made.run().size() == rows.size());
@@ -152,7 +151,7 @@ TEST(a_deep_chain_needs_no_stack) {
 
 TEST(threads_run_every_node_once_and_after_its_dependencies) {
   constexpr Node kLayers = 60, kWidth = 40;
-  std::vector<std::vector<Node>> rows;
+  Array<Array<Node>> rows;
   for (Node layer = 0; layer < kLayers; ++layer) {
     for (Node i = 0; i < kWidth; ++i) {
       rows.emplace_back();
@@ -162,12 +161,12 @@ TEST(threads_run_every_node_once_and_after_its_dependencies) {
       if (rows.back()[0] == rows.back()[1]) rows.back().pop_back();
     }
   }
-  std::vector<Node> wanted;
+  Array<Node> wanted;
   for (Node i = 0; i < kWidth; ++i) wanted.push_back((kLayers - 1) * kWidth + i);
   Made made(rows, rising(rows.size()), wanted);
-  std::vector<std::atomic<int>> runs(rows.size());
+  Array<std::atomic<int>> runs(rows.size());
   std::atomic<int> released_all{0}, early{0};
-  std::vector<std::thread> threads;
+  Array<std::thread> threads;
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&] {
       while (!made.graph.complete()) {

@@ -13,7 +13,7 @@ using namespace composable::testing;
 
 namespace {
 
-using Priorities = std::vector<std::int64_t>;
+using Priorities = Array<std::int64_t>;
 
 Priorities order(const Rows& rows) {
   Digits texts(rows.size());
@@ -46,8 +46,8 @@ void check_valid(const Rows& rows) {
 
 // Results held at once at worst if one task runs after the other, each result dropped with its last use.
 int most_held(const Rows& rows, const Priorities& priorities) {
-  std::vector<std::size_t> sequence(rows.size());
-  std::vector<int> uses(rows.size(), 0);
+  Array<std::size_t> sequence(rows.size());
+  Array<int> uses(rows.size(), 0);
   for (std::size_t i = 0; i < rows.size(); ++i) {
     sequence[static_cast<std::size_t>(priorities[i])] = i;
     for (const std::int32_t dep : rows[i]) ++uses[static_cast<std::size_t>(dep)];
@@ -222,8 +222,8 @@ TEST(an_error_from_a_text_comes_out) {
 }
 
 TEST(malformed_graphs_are_refused) {
-  const std::vector<std::uint8_t> tasks{1, 1};
-  const auto refused = [&](std::vector<std::int32_t> offsets, std::vector<std::int32_t> targets) {
+  const Array<std::uint8_t> tasks{1, 1};
+  const auto refused = [&](Array<std::int32_t> offsets, Array<std::int32_t> targets) {
     return throws<std::invalid_argument>({offsets, targets, tasks});
   };
   CHECK(refused({}, {}));

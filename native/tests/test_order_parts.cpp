@@ -18,13 +18,13 @@ namespace {
 struct Made {
   explicit Made(const Rows& rows) : flat(rows), graph(flat.graph(), priorities) {}
   Flat flat;
-  std::vector<std::int64_t> priorities;
+  Array<std::int64_t> priorities;
   Graph graph;
 };
 
 // By node: the roots it depends on; a root is its own.
-std::vector<std::set<Node>> roots_of(const Graph& graph) {
-  std::vector<std::set<Node>> roots(at(graph.size));
+Array<std::set<Node>> roots_of(const Graph& graph) {
+  Array<std::set<Node>> roots(at(graph.size));
   for (const Node node : graph.postorder) {
     if (graph.dependencies[node].empty()) roots[at(node)].insert(node);
     for (const Node dep : graph.dependencies[node]) {
@@ -38,7 +38,7 @@ void check_sets(const Rows& rows) {
   const Made made(rows);
   const ConnectedSets sets(made.graph.dependencies, made.graph.postorder, made.graph.size);
   const auto expected = roots_of(made.graph);
-  std::vector<Node> numbered(at(made.graph.size), -1);
+  Array<Node> numbered(at(made.graph.size), -1);
   for (const Node root : made.graph.roots) numbered[at(sets.ends(root)[0].begin)] = root;
   bool same = true;
   for (const Node node : made.graph.postorder) {
@@ -60,7 +60,7 @@ struct PlainDegrees {
     std::int32_t degree, rank;
     bool touched;
   };
-  std::vector<Leaf> leaves;
+  Array<Leaf> leaves;
 
   std::int32_t best() const {
     std::int32_t lowest = 1 << 30, rank = -1;
@@ -79,14 +79,14 @@ struct PlainDegrees {
 void check_degrees(const Rows& rows, std::size_t together, std::mt19937& random) {
   const Made made(rows);
   const Graph& graph = made.graph;
-  const std::vector<Node> order = depth_first(graph.dependents, graph.roots, graph.size);
+  const Array<Node> order = depth_first(graph.dependents, graph.roots, graph.size);
   const ConnectedSets connected(graph.dependents, order, graph.size);
   const auto roots = roots_of(graph);
-  std::vector<std::int32_t> ranks(graph.leaves.size());
+  Array<std::int32_t> ranks(graph.leaves.size());
   for (std::size_t i = 0; i < ranks.size(); ++i) ranks[i] = static_cast<std::int32_t>(i);
   std::shuffle(ranks.begin(), ranks.end(), random);
   PlainDegrees plain;
-  std::vector<LeafDegrees::Leaf> leaves(graph.leaves.size());
+  Array<LeafDegrees::Leaf> leaves(graph.leaves.size());
   for (std::size_t i = 0; i < graph.leaves.size(); ++i) {
     const Node leaf = graph.leaves[i];
     const auto degree = graph.dependencies[leaf].empty() ? 0 : static_cast<std::int32_t>(roots[at(leaf)].size());
@@ -96,16 +96,16 @@ void check_degrees(const Rows& rows, std::size_t together, std::mt19937& random)
   LeafDegrees degrees(leaves, connected);
   CHECK(degrees.best({}, {}) == plain.best());
 
-  std::vector<Node> todo;
+  Array<Node> todo;
   for (const Node root : graph.roots) {
     if (!graph.dependents[root].empty()) todo.push_back(root);
   }
   std::shuffle(todo.begin(), todo.end(), random);
   bool same = true;
   for (std::size_t begin = 0; begin < todo.size(); begin += together) {
-    const std::vector<Node> lot(todo.begin() + static_cast<std::ptrdiff_t>(begin),
-                                todo.begin() + static_cast<std::ptrdiff_t>(std::min(begin + together, todo.size())));
-    std::vector<Node> touched;
+    const Array<Node> lot(todo.begin() + static_cast<std::ptrdiff_t>(begin),
+                          todo.begin() + static_cast<std::ptrdiff_t>(std::min(begin + together, todo.size())));
+    Array<Node> touched;
     for (std::size_t i = 0; i < graph.leaves.size(); ++i) {
       const Node leaf = graph.leaves[i];
       PlainDegrees::Leaf& told = plain.leaves[i];
@@ -145,7 +145,7 @@ TEST(connected_sets_are_those_of_a_plain_search) {
 
 TEST(nodes_with_the_same_roots_share_one_set) {
   Rows rows(21);
-  std::vector<std::int32_t> all, even;
+  Array<std::int32_t> all, even;
   for (std::int32_t i = 0; i < 21; ++i) (i % 2 == 0 ? even : all).push_back(i);
   all.insert(all.end(), even.begin(), even.end());
   // The walk begins at 22, and so numbers all roots as they come; the even ones are too many intervals to keep twice.
@@ -174,7 +174,7 @@ TEST(leaf_degrees_are_those_of_plain_counting) {
 
 TEST(total_dependencies_keep_their_order_beyond_one_word) {
   const Made made(diamonds(300));
-  const std::vector<std::uint64_t> totals = total_dependencies(made.graph);
+  const Array<std::uint64_t> totals = total_dependencies(made.graph);
   bool ascending = true;
   for (std::size_t i = 0; i + 3 < totals.size(); i += 3) {
     ascending = ascending && totals[i] < totals[i + 1] && totals[i + 1] == totals[i + 2];
@@ -194,21 +194,21 @@ TEST(total_dependencies_differ_by_one_beyond_one_word) {
   }
   rows[at(size + 1)].push_back(size);
   const Made made(rows);
-  const std::vector<std::uint64_t> totals = total_dependencies(made.graph);
+  const Array<std::uint64_t> totals = total_dependencies(made.graph);
   CHECK(totals[at(size - 1)] < totals.back());
   CHECK(totals[0] == totals[at(size)] && totals[0] < totals[at(size + 1)]);
 }
 
 TEST(total_dependencies_are_plain_sums_where_they_fit) {
   const Made made({{}, {0}, {0, 1}, {2, 1, 0}});
-  CHECK(total_dependencies(made.graph) == (std::vector<std::uint64_t>{1, 2, 4, 8}));
+  CHECK(total_dependencies(made.graph) == (Array<std::uint64_t>{1, 2, 4, 8}));
 }
 
 TEST(paths_share_beginnings_and_skip_what_is_done) {
-  std::vector<std::uint8_t> done(10, 0);
+  Array<std::uint8_t> done(10, 0);
   Paths paths(done);
   const auto rest = [&](Path path) {
-    std::vector<Node> nodes;
+    Array<Node> nodes;
     std::int32_t length = 0;
     for (const auto& [node, skipped] : paths.rest(path)) {
       nodes.push_back(node);
@@ -220,18 +220,18 @@ TEST(paths_share_beginnings_and_skip_what_is_done) {
   const Path trunk = paths.extend(paths.begin(0), 1);
   const Path left = paths.extend(paths.extend(trunk, 2), 9);
   const Path right = paths.extend(paths.extend(trunk, 3), 9);
-  CHECK(rest(left) == (std::vector<Node>{0, 1, 2, 9}));
+  CHECK(rest(left) == (Array<Node>{0, 1, 2, 9}));
   const Path both[] = {left, right};
   const Path early = paths.join(both);
-  CHECK(rest(early) == (std::vector<Node>{0, 1, 2, 9, 0, 1, 3, 9}));
+  CHECK(rest(early) == (Array<Node>{0, 1, 2, 9, 0, 1, 3, 9}));
   CHECK(!paths.last_but_one_done(early));
 
   done[0] = done[1] = 1;
-  CHECK(rest(left) == (std::vector<Node>{2, 9}));
-  CHECK(rest(right) == (std::vector<Node>{3, 9}));
+  CHECK(rest(left) == (Array<Node>{2, 9}));
+  CHECK(rest(right) == (Array<Node>{3, 9}));
   const Path late = paths.join(both);
   CHECK(paths.length(late) == 8 && paths.last(late) == 9);
-  CHECK(rest(late) == (std::vector<Node>{2, 9, 3, 9}));
+  CHECK(rest(late) == (Array<Node>{2, 9, 3, 9}));
 
   done[3] = 1;
   CHECK(paths.last_but_one_done(right) && !paths.last_but_one_done(left));
