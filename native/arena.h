@@ -190,6 +190,8 @@ class Arena {
   /// Body of a summoned thread: takes work off the board until there is none for it.
   void serve(ThreadState& self);
   bool has_free_permit() const noexcept { return running_.load(std::memory_order_relaxed) < most(); }
+  /// Somebody waits for a permit, or there is work that one more thread could do.
+  bool has_demand() const noexcept { return demand_.load(std::memory_order_relaxed) > 0; }
   /// There is a thread but the caller's to do what it will not do itself, or one can be had now. Throws
   /// std::system_error if the system gives none.
   void need_thread(const ThreadState& self);

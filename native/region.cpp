@@ -1,5 +1,7 @@
 #include "region.h"
 
+#include <sched.h>
+
 #include <algorithm>
 #include <bit>
 #include <iterator>
@@ -24,6 +26,7 @@ constexpr Cost kLingering{0.7, 1.2, 0.3, 2};
 constexpr double kLongBlockUs = 200;     // a region of longer blocks is on the board even while no permit is free
 constexpr double kLargestBlockUs = 500;  // bounds the wait of a program thread that needs a runner's permit
 constexpr double kSpinUs = 20;           // the caller's wait for the last blocks before it sleeps
+constexpr double kYieldingUs = 80;       // the same while no other work wants its permit: about what a wake-up takes
 constexpr double kLaneUs = 100;          // a region that is expected to take longer, or does, is on the board
 constexpr double kLookUs = 50e3;         // between two looks for an interrupt
 constexpr double kLookAtClockUs = 5;     // blocks that take longer do not feel a look at the clock
@@ -301,11 +304,23 @@ void Region::offer_on_board() {
   arena_.settle(held);
 }
 
+// Who was woken late has as much left when the caller is done. If that slept now its own wake-up would take longer, and
+// outlast the time for which the worker lingers: so the next region's worker would be late again.
 void Region::spin_for_runners() const noexcept {
-  const auto limit = static_cast<std::uint64_t>(kSpinUs * ticks_per_us());
-  while ((in_lane_ ? arena_.lane().is_used() : active_.load(std::memory_order_acquire) > 0) &&
-         ticks() - done_ticks_ < limit) {
-    relax();
+  const auto is_inside = [this] {
+    return in_lane_ ? arena_.lane().is_used() : active_.load(std::memory_order_acquire) > 0;
+  };
+  const auto within = [this](double us) {
+    return ticks() - done_ticks_ < static_cast<std::uint64_t>(us * ticks_per_us());
+  };
+  while (is_inside()) {
+    if (within(kSpinUs)) {
+      relax();
+    } else if (within(kYieldingUs) && !arena_.has_demand()) {
+      sched_yield();
+    } else {
+      return;
+    }
   }
 }
 
