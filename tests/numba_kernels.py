@@ -181,12 +181,13 @@ def meet(n, first, wanted, gauge):
     """Iterations from `first` on stay until `wanted` threads were in such iterations at once.
 
     Each is long even where nobody is waited for: iterations found short are not offered to others the next time before
-    the caller has run the first of them, and a region that waits for others in that one would wait in vain.
+    the caller has run the first of them, in a full arena (a worker that still tidies up after its task) those below 0.2 ms
+    neither, and a region that waits for others in that one would wait in vain.
     """
     for i in prange(n):
         if i >= first:
             atomic_max(gauge, MOST, atomic_add(gauge, NOW, 1) + 1)
-            usleep(100)
+            usleep(1000)
             until(MOST, wanted, gauge)
             atomic_add(gauge, NOW, -1)
 

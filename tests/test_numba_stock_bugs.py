@@ -113,6 +113,7 @@ def root(x):
 
 @numba.guvectorize(["void(f8[:], f8[:])"], "(n)->()", target="parallel")
 def total(x, out):
+    out[0] = 1.0  # what it holds at first may overflow, and NumPy's warning then meets the error
     for _ in range(3000):
         out[0] = out[0] * 1.0000001 + 1e-9
     if x[0] < 0:
