@@ -8,6 +8,7 @@ that raise: whatever the threading layer, Numba never frees the arrays of a regi
 from __future__ import annotations
 
 import argparse
+import array
 import ctypes
 import faulthandler
 import gc
@@ -35,6 +36,8 @@ PROGRAM_SECONDS = 120
 
 @dataclass(frozen=True)
 class Sample:
+    """What the process holds. All numbers, for a `Log`."""
+
     minutes: float
     programs: int
     rss: float  # megabytes
@@ -44,6 +47,24 @@ class Sample:
     files: int  # descriptors
     semaphores: int  # of this process in /dev/shm, by name, and mapped
     children: int  # processes
+
+
+class Log:
+    """Samples in one block of memory: as objects they would be what grows."""
+
+    def __init__(self) -> None:
+        self._numbers = array.array("d")
+
+    def append(self, one: Sample) -> None:
+        self._numbers.extend(astuple(one))
+
+    def __len__(self) -> int:
+        return len(self._numbers) // len(fields(Sample))
+
+    def samples(self) -> list[Sample]:
+        width = len(fields(Sample))
+        rows = (self._numbers[at : at + width] for at in range(0, len(self._numbers), width))
+        return [Sample(*(int(number) if number.is_integer() else number for number in row)) for row in rows]
 
 
 def sample(begun: float, programs: int) -> Sample:
@@ -155,7 +176,7 @@ def soak(minutes: float, seed: int, slots: int) -> list[Sample]:
     interpreter, order = Interpreter(slots), random.Random(seed)
     made = [program for program in generate(PROGRAMS, seed) if all(kind != "bad" for kind, _, _ in walk(program))]
     begun, ran = time.monotonic(), 0
-    samples = []
+    log = Log()
     while time.monotonic() - begun < 60 * minutes:
         for program in order.choices(made, k=ROUND):
             faulthandler.dump_traceback_later(PROGRAM_SECONDS, exit=True)
@@ -166,11 +187,11 @@ def soak(minutes: float, seed: int, slots: int) -> list[Sample]:
                 raise
             ran += 1
         faulthandler.cancel_dump_traceback_later()
-        if len(samples) % LOKY == 0:
+        if len(log) % LOKY == 0:
             squares = Parallel(n_jobs=2, backend="loky")(delayed(pow)(i, 2) for i in range(8))
             assert squares == [i * i for i in range(8)]
-        samples.append(sample(begun, ran))
-    return samples
+        log.append(sample(begun, ran))
+    return log.samples()
 
 
 def main() -> int:
