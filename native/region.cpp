@@ -304,8 +304,8 @@ void Region::offer_on_board() {
   arena_.settle(held);
 }
 
-// Who was woken late has as much left when the caller is done. If that slept now its own wake-up would take longer, and
-// outlast the time for which the worker lingers: so the next region's worker would be late again.
+// A runner that was woken late has as much left when the caller is done. If the caller slept now, its own wake-up would
+// outlast the time for which the worker lingers, and the next region's worker would be late again.
 void Region::spin_for_runners() const noexcept {
   const auto is_inside = [this] {
     return in_lane_ ? arena_.lane().is_used() : active_.load(std::memory_order_acquire) > 0;

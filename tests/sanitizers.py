@@ -24,7 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 SUPPRESSIONS = Path(__file__).resolve().parent / "sanitize"
 SOURCES = sorted(path.stem for path in (ROOT / "native" / "tests").glob("test_*.cpp"))
-# As in test_native.py.
+# These start no arena.
 SIZELESS = {
     "test_array",
     "test_blocks",

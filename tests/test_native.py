@@ -15,20 +15,9 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from sanitizers import SIZELESS, SIZES, SOURCES
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = sorted(path.stem for path in (ROOT / "native" / "tests").glob("test_*.cpp"))
-# These start no arena.
-SIZELESS = {
-    "test_array",
-    "test_blocks",
-    "test_cpu_quota",
-    "test_graph",
-    "test_order",
-    "test_order_parts",
-    "test_schedule",
-}
-SIZES = (1, 2, 3, 4, 8)
 
 
 def run(command: list[str | Path], timeout: float) -> str:
